@@ -1,0 +1,68 @@
+"""gptlab: how a GPT is built, pretrained, tuned to follow instructions and judged, in code to be read.
+
+    >>> import gptlab
+    >>> gptlab.GPTConfig(vocab_size=500, context_length=256, emb_dim=128, n_heads=4, n_layers=3).head_dim
+    32
+
+The names below are loaded when they are first used, so that importing gptlab costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "gptlab.config": ("GPT2_SIZES", "GPTConfig"),
+    "gptlab.data": (
+        "IGNORE_INDEX",
+        "Example",
+        "InstructionDataset",
+        "Segment",
+        "SlidingWindows",
+        "Template",
+        "build_town",
+        "collate",
+        "encode",
+        "encode_documents",
+        "load_entries",
+        "load_template",
+        "save_entries",
+        "split_entries",
+    ),
+    "gptlab.decoding": ("exact_match", "generate", "respond"),
+    "gptlab.demo": ("run_demo", "town_base"),
+    "gptlab.devices": ("empty_cache", "pick_device"),
+    "gptlab.model": ("GPTModel", "KVCache", "MultiHeadAttention", "count_parameters", "initialize_like_gpt2"),
+    "gptlab.peft": ("replace_modules",),
+    "gptlab.tokenizer": ("load_tokenizer", "save_tokenizer", "train_tokenizer"),
+    "gptlab.training": (
+        "Checkpoint",
+        "History",
+        "evaluate",
+        "finetune",
+        "load_checkpoint",
+        "make_optimizer",
+        "next_token_loss",
+        "save_checkpoint",
+        "train",
+        "warmup_cosine",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"gptlab has no {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,184 @@
+"""The command line: `gptlab demo | finetune | generate | chat`, or `python -m gptlab ...`.
+
+Every command ends with exit code 0, or with one line that says what is wrong: 2 for bad input and failed training, 130
+for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from gptlab import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"gptlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ngptlab: stopped; every file that was written is complete", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gptlab", description="Build, train and question a small GPT.")
+    parser.add_argument("--version", action="version", version=f"gptlab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        sub.set_defaults(command=function)
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+        sub.add_argument("--quiet", action="store_true", help="no progress bars")
+        return sub
+
+    demo = command("demo", _demo, "pretrain a small GPT, tune it on instructions, and test what it learned")
+    demo.add_argument("--out", type=Path, default=Path("checkpoints/town"), help="where everything is written")
+    demo.add_argument("--seed", type=int, default=0, help="of the town, the weights and the batches")
+    demo.add_argument("--control", action="store_true", help="also tune a model that was never pretrained")
+
+    finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries")
+    finetune.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
+    finetune.add_argument("--data", type=Path, required=True, help="Alpaca entries, .json or .jsonl")
+    finetune.add_argument("--out", type=Path, required=True, help="where the tuned checkpoint goes")
+    finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
+    finetune.add_argument("--epochs", type=int, default=2, help="how often to go through the entries")
+    finetune.add_argument("--batch-size", type=int, default=8, help="entries in a step")
+    finetune.add_argument("--learning-rate", type=float, default=2e-4, help="the peak, after a warm-up")
+    finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
+    finetune.add_argument("--template", default=None, help="a name or a .json file; None keeps the checkpoint's")
+    finetune.add_argument(
+        "--too-long", choices=("leave out", "cut", "raise"), default="leave out", help="entries beyond the context"
+    )
+    finetune.add_argument("--seed", type=int, default=0, help="of the split and the batches")
+
+    generate = command("generate", _generate, "answer one instruction, or every entry of a file")
+    generate.add_argument("prompt", nargs="?", help="an instruction")
+    generate.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
+    generate.add_argument("--input", default="", help="the input that goes with PROMPT")
+    generate.add_argument("--data", type=Path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
+    generate.add_argument("--out", type=Path, help="with --data: where the entries with their responses go")
+    generate.add_argument("--max-new-tokens", type=int, default=64, help="the longest response")
+
+    chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
+    chat.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
+    chat.add_argument("--max-new-tokens", type=int, default=64, help="the longest response")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from gptlab.demo import run_demo
+    from gptlab.devices import pick_device
+
+    run_demo(
+        options.out,
+        seed=options.seed,
+        control=options.control,
+        device=pick_device(options.device),
+        tell=partial(print, flush=True),
+        progress=not options.quiet,
+    )
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from gptlab.data import load_entries
+    from gptlab.devices import pick_device
+    from gptlab.files import check_writable
+    from gptlab.training import finetune, load_checkpoint
+
+    device = pick_device(options.device)
+    entries = load_entries(options.data)
+    start = load_checkpoint(options.model, device)
+    check_writable(options.out)
+    finetune(
+        start,
+        entries,
+        options.out,
+        val_share=options.val_share,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        train_on=options.train_on,
+        template=options.template,
+        too_long=options.too_long,
+        seed=options.seed,
+        tell=partial(print, flush=True),
+        progress=not options.quiet,
+    )
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from gptlab.data import load_entries, save_entries
+    from gptlab.decoding import respond
+    from gptlab.devices import pick_device
+    from gptlab.files import check_writable
+    from gptlab.training import load_checkpoint
+
+    if (options.prompt is None) == (options.data is None):
+        raise ValueError("generate needs either a PROMPT or --data FILE")
+    if (options.data is None) != (options.out is None):
+        raise ValueError("--data and --out go together: a file to read and a file to write")
+    if options.data is None:
+        entries = [{"instruction": options.prompt, "input": options.input}]
+    else:
+        entries = load_entries(options.data, needs=["instruction"])
+        check_writable(options.out.parent)
+        if options.out.is_dir():
+            raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
+    checkpoint = load_checkpoint(options.model, pick_device(options.device))
+    responses = respond(
+        checkpoint.model,
+        checkpoint.tokenizer,
+        entries,
+        checkpoint.template,
+        max_new_tokens=options.max_new_tokens,
+        progress=options.data is not None and not options.quiet,
+    )
+    if options.data is None:
+        print(responses[0])
+    else:
+        save_entries(options.out, [entry | {"model_response": text} for entry, text in zip(entries, responses)])
+        print(f"{len(entries)} responses are in {options.out}")
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from gptlab.decoding import respond
+    from gptlab.devices import pick_device
+    from gptlab.training import load_checkpoint
+
+    checkpoint = load_checkpoint(options.model, pick_device(options.device))
+    print("One instruction a line; Ctrl-D ends.")
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if line:
+            try:
+                [answer] = respond(
+                    checkpoint.model,
+                    checkpoint.tokenizer,
+                    [{"instruction": line}],
+                    checkpoint.template,
+                    max_new_tokens=options.max_new_tokens,
+                )
+            except ValueError as error:  # too long for the context, say: the conversation goes on
+                print(f"gptlab: {error}")
+            else:
+                print(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Plain text for pretraining: documents become one long row of tokens, read through a sliding window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id, encode_text
+
+
+def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Tensor:
+    """Return the documents' tokens in a row, each closed by end-of-text, (N,) int64."""
+    end = control_id(tokenizer, END_OF_TEXT)
+    return torch.tensor([token for text in documents for token in [*encode_text(tokenizer, text), end]])
+
+
+class SlidingWindows(Dataset):
+    """Windows of `length` tokens, every `stride` tokens, each with its targets one step further on.
+
+    Args:
+        tokens: (N,) int64.
+        length: T, the tokens of a window.
+        stride: how far one window begins behind the one before; the default is `length`, no overlap.
+
+    Raises:
+        ValueError: length or stride is below 1, or there are too few tokens for one window and its last target.
+    """
+
+    def __init__(self, tokens: Tensor, length: int, stride: int | None = None) -> None:
+        self.tokens, self.length, self.stride = tokens, length, length if stride is None else stride
+        if length < 1 or self.stride < 1:
+            raise ValueError(f"length and stride must be >= 1, got {length} and {self.stride}")
+        if len(tokens) <= length:
+            raise ValueError(f"a window of {length} needs at least {length + 1} tokens, got {len(tokens)}")
+
+    def __len__(self) -> int:
+        return (len(self.tokens) - self.length - 1) // self.stride + 1
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"window {number} of {len(self)}")
+        start = number * self.stride
+        window = self.tokens[start : start + self.length + 1]
+        return window[:-1], window[1:]

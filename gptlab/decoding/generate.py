@@ -1,0 +1,95 @@
+"""Let a model write on: many prompts at once, the most likely token each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from gptlab.model import GPTModel, KVCache
+
+
+@torch.no_grad()
+def generate(
+    model: GPTModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int] = (),
+    on_finished: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Return what the model writes after each prompt, greedily; the prompt and the stop id are not part of it.
+
+    Prompts are padded on the left, so that all rows write at the same place; the mask hides the padding and the
+    positions do not count it, so each row gets what it would get alone. A finished row leaves the batch.
+
+    Args:
+        model: put into evaluation mode by the caller.
+        prompts: token ids, of any lengths.
+        max_new_tokens: the most that is written; a full context ends a row too.
+        stop_ids: ids that end a row, such as end-of-text.
+        on_finished: called with the number of rows that have just ended.
+
+    Raises:
+        ValueError: max_new_tokens is below 1, or a prompt is empty or longer than the context.
+    """
+    _check(model, prompts, max_new_tokens)
+    if not prompts:
+        return []
+    device, context = model.tok_emb.weight.device, model.cfg.context_length
+    ids, visible = _pad_left(prompts, device)  # (B, T) each
+    positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
+    cache = KVCache(model.cfg.n_layers)
+    written: list[list[int]] = [[] for _ in prompts]
+    rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+
+    for _ in range(max_new_tokens):
+        mask = None if visible.all() else visible.unsqueeze(1)  # (B, 1, S)
+        x = model.embed(ids)
+        features = model.forward_embeddings(x, cache=cache, positions=positions, mask=mask)  # (B, T, D)
+        chosen = model.out_head(features[:, -1]).argmax(dim=-1)  # (B,)
+
+        going_on = []
+        for row, (number, token) in enumerate(zip(rows, chosen.tolist())):
+            if token in stop_ids:
+                continue
+            written[number].append(token)
+            if len(prompts[number]) + len(written[number]) <= context:
+                going_on.append(row)
+        if on_finished is not None:
+            on_finished(len(rows) - len(going_on))
+        rows = [rows[row] for row in going_on]
+        if not rows:
+            return written
+        if len(going_on) < len(chosen):
+            keep = torch.tensor(going_on, device=device)
+            cache.reorder(keep)
+            chosen, visible, positions = chosen[keep], visible[keep], positions[keep]
+        ids = chosen.unsqueeze(1)  # (B, 1)
+        positions = positions[:, -1:] + 1
+        visible = torch.cat([visible, visible.new_ones(len(rows), 1)], dim=1)  # (B, S + 1)
+    if on_finished is not None:
+        on_finished(len(rows))
+    return written
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and which of them are real, (B, T) each."""
+    T = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), T, dtype=torch.int64)
+    visible = torch.zeros(len(prompts), T, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        ids[row, T - len(prompt) :] = torch.as_tensor(prompt)
+        visible[row, T - len(prompt) :] = True
+    return ids.to(device), visible.to(device)
+
+
+def _check(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    for number, prompt in enumerate(prompts, start=1):
+        if not 1 <= len(prompt) <= model.cfg.context_length:
+            raise ValueError(
+                f"prompt {number} has {len(prompt)} tokens; it must have 1 to {model.cfg.context_length}, the context"
+            )

@@ -1,0 +1,86 @@
+"""Reading and writing files: UTF-8 always, and a file is either written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read_text(path: str | Path) -> str:
+    """Return a UTF-8 file's text, without a byte-order mark.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON that a person can read, Chinese included."""
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write one file whole or not at all."""
+    path = Path(path)
+    write_together(path.parent, {path.name: text})
+
+
+def write_together(directory: str | Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write several files of one directory: all are complete before the first takes its name.
+
+    Args:
+        directory: made when it is missing.
+        contents: file name -> text (written as UTF-8) or bytes.
+
+    Raises:
+        OSError: the directory cannot be made or written to.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    waiting: dict[str, Path] = {}
+    try:
+        for name, content in contents.items():
+            waiting[name] = directory / f".{name}.{os.getpid()}.part"
+            waiting[name].write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        for name in contents:
+            waiting[name].replace(directory / name)
+    finally:
+        for leftover in waiting.values():
+            leftover.unlink(missing_ok=True)
+
+
+def check_writable(directory: str | Path) -> None:
+    """Make sure, before long work, that `directory` can be made and written to; leave nothing behind.
+
+    Raises:
+        OSError: it cannot.
+    """
+    existing = Path(directory).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"cannot write to {directory}: {existing} is a file")
+    with tempfile.TemporaryFile(dir=existing):
+        pass

@@ -1,0 +1,52 @@
+"""Pictures. matplotlib is imported inside the functions, so that the library works without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptlab.files import write_together
+from gptlab.training import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def can_draw() -> bool:
+    """Say whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
+    """Return a figure with one panel for each stage of training, and in it a curve for each model.
+
+    A thin line is the loss of single batches, the thick one their running mean, dots are validation losses.
+
+    Args:
+        panels: panel title -> label -> history.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    figure = Figure(figsize=(5.2 * len(panels), 3.6), layout="constrained", dpi=120)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, histories) in zip(axes, panels.items()):
+        for number, (label, history) in enumerate(histories.items()):
+            steps, color = range(1, len(history.losses) + 1), f"C{number}"
+            axis.plot(steps, history.losses, color=color, alpha=0.25, linewidth=0.8)
+            axis.plot(steps, history.smoothed(), color=color, linewidth=1.8, label=label)
+            if history.validation:
+                axis.plot(*zip(*history.validation), "o", color=color, markersize=5, label=f"{label}, validation")
+        axis.set(title=title, xlabel="optimizer steps", ylabel="loss per token (nats)", ylim=(0, None))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write the figure as a PNG file, whole or not at all."""
+    path, buffer = Path(path), io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_together(path.parent, {path.name: buffer.getvalue()})

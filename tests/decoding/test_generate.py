@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from gptlab.decoding import generate
+from gptlab.model import GPTModel
+
+
+@pytest.fixture
+def model():
+    """A random model with weights large enough that its choices differ from row to row."""
+    torch.manual_seed(0)
+    cfg = {"vocab_size": 40, "context_length": 24, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
+    return GPTModel(cfg | {"drop_rate": 0.0, "qkv_bias": False}).eval()
+
+
+def write_slowly(model, prompt, max_new_tokens, stop_ids=()):
+    """One prompt, no cache, no padding: the whole sequence again for each token."""
+    ids = list(prompt)
+    while len(ids) - len(prompt) < max_new_tokens and len(ids) <= model.cfg.context_length:
+        token = model(torch.tensor([ids]))[0, -1].argmax().item()
+        if token in stop_ids:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]
+
+
+PROMPTS = [[1], [5, 6, 7, 8, 9], [3, 3], [0] * 12, [39, 1, 2], [7] * 24]
+
+
+def test_a_batch_of_any_lengths_equals_each_alone(model):
+    expected = [write_slowly(model, prompt, 15) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, max_new_tokens=15) == expected
+    assert len(set(map(tuple, expected))) > 3
+
+
+def test_stop_ids_end_a_row_and_are_not_returned(model):
+    free = generate(model, PROMPTS, max_new_tokens=15)
+    stop = {free[0][4], free[1][2]}
+    expected = [write_slowly(model, prompt, 15, stop) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, max_new_tokens=15, stop_ids=stop) == expected
+    assert len({len(row) for row in expected}) > 2
+
+
+def test_a_full_context_ends_a_row(model):
+    lengths = [len(row) for row in generate(model, PROMPTS, max_new_tokens=100)]
+    assert lengths == [24 - len(prompt) + 1 for prompt in PROMPTS]
+
+
+def test_finished_rows_leave_the_batch(model):
+    stop = {generate(model, PROMPTS[:2], max_new_tokens=5)[0][2]}
+    sizes, counts = [], []
+    model.final_norm.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[0]))
+    generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, on_finished=counts.append)
+    assert sizes[0] == len(PROMPTS)
+    assert sizes[-1] < sizes[0]
+    assert sum(counts) == len(PROMPTS)
+
+
+def test_nothing_asked_nothing_written(model):
+    assert generate(model, [], max_new_tokens=3) == []
+
+
+@pytest.mark.parametrize(
+    ("prompts", "new", "message"),
+    [
+        ([[1], []], 3, "prompt 2 has 0 tokens"),
+        ([[1] * 25], 3, "has 25 tokens; it must have 1 to 24"),
+        ([[1]], 0, "got 0"),
+    ],
+)
+def test_wrong_requests(model, prompts, new, message):
+    with pytest.raises(ValueError, match=message):
+        generate(model, prompts, max_new_tokens=new)

@@ -1,0 +1,50 @@
+import pytest
+
+from gptlab.data import InstructionDataset, collate, load_template
+from gptlab.decoding import exact_match, respond
+from gptlab.training import make_optimizer, train
+
+TEMPLATE = load_template("alpaca_short")
+
+
+@pytest.fixture
+def entries(entries):
+    return entries[:5]
+
+
+@pytest.fixture
+def tuned(tiny, tokenizer, entries):
+    """The tiny model, taught the entries by heart."""
+    dataset = InstructionDataset(entries, tokenizer, TEMPLATE).examples
+    batches = [collate(dataset, pad_id=0)]
+    train(tiny, batches, optimizer=make_optimizer(tiny, 5e-3), epochs=200, progress=False)
+    return tiny
+
+
+def test_answers_come_in_order_and_end_where_training_ended_them(tuned, tokenizer, entries):
+    tuned.train()
+    responses = respond(tuned, tokenizer, entries, TEMPLATE, batch_size=7)
+    assert exact_match(responses, entries) == 1.0
+    assert tuned.training
+    assert responses == respond(tuned, tokenizer, entries, TEMPLATE, batch_size=1)
+
+
+def test_outputs_are_not_looked_at(tuned, tokenizer, entries):
+    blind = [{"instruction": entry["instruction"]} for entry in entries]
+    assert respond(tuned, tokenizer, blind, TEMPLATE) == respond(tuned, tokenizer, entries, TEMPLATE)
+
+
+def test_wrong_entries(tiny, tokenizer):
+    with pytest.raises(ValueError, match="entry 2 has no 'instruction'"):
+        respond(tiny, tokenizer, [{"instruction": "a"}, {"input": "b"}], TEMPLATE)
+    with pytest.raises(ValueError, match=r"entry 1 has a prompt of \d+ tokens, the context holds 160"):
+        respond(tiny, tokenizer, [{"instruction": "x" * 200}], TEMPLATE)
+
+
+def test_exact_match_counts_to_the_letter():
+    entries = [{"output": "a"}, {"output": "b"}, {"output": "c"}, {"output": "d"}]
+    assert exact_match(["a", "B", "c ", "d"], entries) == 0.5
+    with pytest.raises(ValueError, match="got 1 for 4"):
+        exact_match(["a"], entries)
+    with pytest.raises(ValueError, match="got 0 for 0"):
+        exact_match([], [])

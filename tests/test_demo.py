@@ -1,0 +1,89 @@
+"""The demo at a smaller size: the same story, one fifth of the people, and less of everything."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gptlab import demo
+from gptlab.data import load_entries
+from gptlab.data.town import HELD_OUT, build_town
+from gptlab.decoding import exact_match, respond
+from gptlab.training import load_checkpoint
+
+KEYS = {
+    "parameters",
+    "seconds",
+    "held_out_accuracy_before",
+    "held_out_accuracy_after",
+    "held_out_accuracy_control",
+    "skill_accuracy",
+    "chance",
+}
+HURRIED = replace(demo.Recipe(), pretraining_steps=3, tuning_steps=2, emb_dim=32, n_layers=1)
+
+
+def small_town(seed):
+    return build_town(seed, inhabitants=6, biographies=4, skill_examples=20, skill_train=4, skill_test=2)
+
+
+def run(out, tell=lambda line: None, **options):
+    return demo.run_demo(out, tell=tell, progress=False, **options)
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr(demo, "build_town", small_town)
+
+
+def test_everything_is_written_and_fits_together(hurried, tmp_path):
+    story = []
+    report = run(tmp_path, story.append, recipe=HURRIED, control=True)
+    assert set(report) == KEYS
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "corpus.txt").read_text(encoding="utf-8") == small_town(0).corpus
+    assert load_entries(tmp_path / "train.json") == small_town(0).train
+    assert load_entries(tmp_path / "test.json") == small_town(0).test
+    tuned, base = load_checkpoint(tmp_path), load_checkpoint(tmp_path / "base")
+    assert not tuned.model.tok_emb.weight.equal(base.model.tok_emb.weight)
+    rows = load_entries(tmp_path / "responses.json", needs=["instruction", "output", "model_response"])
+    responses = [row["model_response"] for row in rows]
+    assert responses == respond(tuned.model, tuned.tokenizer, rows, tuned.template, max_new_tokens=32)
+    held_out = [n for n, row in enumerate(rows) if row["group"] == HELD_OUT]
+    share = exact_match([responses[n] for n in held_out], [rows[n] for n in held_out])
+    assert share == report["held_out_accuracy_after"]
+    table = "\n".join(story)
+    assert "never pretrained" in table
+    assert f"{report['parameters']:,} parameters" in table
+
+
+def test_the_same_seed_gives_the_same_report(hurried, tmp_path):
+    reports = [run(tmp_path / name, recipe=HURRIED, seed=3) for name in ("a", "b")]
+    assert reports[0] | {"seconds": 0} == reports[1] | {"seconds": 0}
+    assert reports[0]["held_out_accuracy_control"] is None
+    for name in ("model.safetensors", "responses.json", "vocab.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_without_matplotlib_it_says_so_first_and_goes_on(hurried, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "can_draw", lambda: False)
+    story = []
+    run(tmp_path, story.append, recipe=HURRIED)
+    assert "matplotlib is not installed" in story[0]
+    assert not (tmp_path / "losses.png").exists()
+    assert (tmp_path / "report.json").exists()
+
+
+def test_an_unwritable_directory_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        run(tmp_path / "file" / "town")
+
+
+def test_town_base_is_trained_once(hurried, tmp_path, monkeypatch):
+    first = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
+    monkeypatch.setattr(demo, "pretrain_town", None)
+    second = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
+    assert first.model.tok_emb.weight.equal(second.model.tok_emb.weight)
+    assert not second.model.training
