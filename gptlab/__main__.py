@@ -7,8 +7,10 @@ for Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from gptlab import __version__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a model may write what the terminal's encoding does not have
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -44,36 +49,36 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     demo = command("demo", _demo, "pretrain a small GPT, tune it on instructions, and test what it learned")
-    demo.add_argument("--out", type=Path, default=Path("checkpoints/town"), help="where everything is written")
-    demo.add_argument("--seed", type=int, default=0, help="of the town, the weights and the batches")
+    demo.add_argument("--out", type=_path, default=Path("checkpoints/town"), help="where everything is written")
+    demo.add_argument("--seed", type=_at_least(0), default=0, help="of the town, the weights and the batches")
     demo.add_argument("--control", action="store_true", help="also tune a model that was never pretrained")
 
     finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries")
-    finetune.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
-    finetune.add_argument("--data", type=Path, required=True, help="Alpaca entries, .json or .jsonl")
-    finetune.add_argument("--out", type=Path, required=True, help="where the tuned checkpoint goes")
+    finetune.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    finetune.add_argument("--data", type=_path, required=True, help="Alpaca entries, .json or .jsonl")
+    finetune.add_argument("--out", type=_path, required=True, help="where the tuned checkpoint goes")
     finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
-    finetune.add_argument("--epochs", type=int, default=2, help="how often to go through the entries")
-    finetune.add_argument("--batch-size", type=int, default=8, help="entries in a step")
+    finetune.add_argument("--epochs", type=_at_least(1), default=2, help="how often to go through the entries")
+    finetune.add_argument("--batch-size", type=_at_least(1), default=8, help="entries in a step")
     finetune.add_argument("--learning-rate", type=float, default=2e-4, help="the peak, after a warm-up")
     finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
     finetune.add_argument("--template", default=None, help="a name or a .json file; None keeps the checkpoint's")
     finetune.add_argument(
-        "--too-long", choices=("leave out", "cut", "raise"), default="leave out", help="entries beyond the context"
+        "--too-long", choices=("drop", "cut", "raise"), default="drop", help="entries beyond the context"
     )
-    finetune.add_argument("--seed", type=int, default=0, help="of the split and the batches")
+    finetune.add_argument("--seed", type=_at_least(0), default=0, help="of the split and the batches")
 
     generate = command("generate", _generate, "answer one instruction, or every entry of a file")
     generate.add_argument("prompt", nargs="?", help="an instruction")
-    generate.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
+    generate.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
     generate.add_argument("--input", default="", help="the input that goes with PROMPT")
-    generate.add_argument("--data", type=Path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
-    generate.add_argument("--out", type=Path, help="with --data: where the entries with their responses go")
-    generate.add_argument("--max-new-tokens", type=int, default=64, help="the longest response")
+    generate.add_argument("--data", type=_path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
+    generate.add_argument("--out", type=_path, help="with --data: where the entries with their responses go")
+    generate.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
 
     chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
-    chat.add_argument("--model", type=Path, required=True, help="a checkpoint directory")
-    chat.add_argument("--max-new-tokens", type=int, default=64, help="the longest response")
+    chat.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    chat.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
     return parser
 
 
@@ -129,6 +134,8 @@ def _generate(options: argparse.Namespace) -> None:
         raise ValueError("generate needs either a PROMPT or --data FILE")
     if (options.data is None) != (options.out is None):
         raise ValueError("--data and --out go together: a file to read and a file to write")
+    if options.data is not None and options.input:
+        raise ValueError("--input goes with PROMPT; with --data each entry has its own")
     if options.data is None:
         entries = [{"instruction": options.prompt, "input": options.input}]
     else:
@@ -136,20 +143,25 @@ def _generate(options: argparse.Namespace) -> None:
         check_writable(options.out.parent)
         if options.out.is_dir():
             raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
-    checkpoint = load_checkpoint(options.model, pick_device(options.device))
+    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
     responses = respond(
-        checkpoint.model,
-        checkpoint.tokenizer,
+        model,
+        tokenizer,
         entries,
-        checkpoint.template,
+        template,
         max_new_tokens=options.max_new_tokens,
         progress=options.data is not None and not options.quiet,
     )
     if options.data is None:
-        print(responses[0])
-    else:
-        save_entries(options.out, [entry | {"model_response": text} for entry, text in zip(entries, responses)])
-        print(f"{len(entries)} responses are in {options.out}")
+        [response] = responses
+        if response.reason == "prompt too long":
+            raise ValueError(f"the prompt is longer than the context of {model.cfg.context_length} tokens")
+        print(response.text)
+        return
+    answered = [entry | {"model_response": r.text, "ended_by": r.reason} for entry, r in zip(entries, responses)]
+    save_entries(options.out, answered)
+    ends = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in responses).most_common())
+    print(f"{len(entries)} responses are in {options.out} (ended by: {ends})")
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -157,8 +169,8 @@ def _chat(options: argparse.Namespace) -> None:
     from gptlab.devices import pick_device
     from gptlab.training import load_checkpoint
 
-    checkpoint = load_checkpoint(options.model, pick_device(options.device))
-    print("One instruction a line; Ctrl-D ends.")
+    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
+    print(f"One instruction a line; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends.")
     while True:
         try:
             line = input("> ").strip()
@@ -166,18 +178,24 @@ def _chat(options: argparse.Namespace) -> None:
             print()
             return
         if line:
-            try:
-                [answer] = respond(
-                    checkpoint.model,
-                    checkpoint.tokenizer,
-                    [{"instruction": line}],
-                    checkpoint.template,
-                    max_new_tokens=options.max_new_tokens,
-                )
-            except ValueError as error:  # too long for the context, say: the conversation goes on
-                print(f"gptlab: {error}")
-            else:
-                print(answer)
+            entry = {"instruction": line}
+            [response] = respond(model, tokenizer, [entry], template, max_new_tokens=options.max_new_tokens)
+            print(f"({response.reason})" if response.reason == "prompt too long" else response.text)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or not least <= int(text) < 2**63:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to 2^63 - 1, got {text!r}")
+        return int(text)
+
+    return whole_number
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,14 +19,13 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from gptlab.config import GPTConfig
 from gptlab.data import InstructionDataset, SlidingWindows, build_town, collate, encode_documents
-from gptlab.data.instruction import save_entries
 from gptlab.data.templates import load_template
 from gptlab.data.town import ATTRIBUTES, HELD_OUT, SKILL, Town
 from gptlab.decoding import exact_match, generate, respond
-from gptlab.files import check_writable, to_json, write_text
+from gptlab.files import check_writable, read_json, to_json, write_text, write_together
 from gptlab.model import GPTModel, count_parameters, initialize_like_gpt2
-from gptlab.show import can_draw, plot_losses, save_figure
-from gptlab.tokenizer import encode_text, train_tokenizer
+from gptlab.show import can_draw, plot_losses, to_png
+from gptlab.tokenizer import train_tokenizer
 from gptlab.training import Checkpoint, History, load_checkpoint, make_optimizer, save_checkpoint, train, warmup_cosine
 
 
@@ -88,13 +87,16 @@ def town_base(
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Checkpoint:
-    """Return the town's pretrained model, not yet tuned: trained on the first call, read from `directory` later."""
-    directory = Path(directory)
-    if not (directory / "config.json").exists():
+    """Return the town's pretrained model, not yet tuned: trained on the first call, read from `directory` later.
+
+    The settings are kept beside it, in recipe.json; with another seed or recipe it is trained again.
+    """
+    directory, settings = Path(directory), {"seed": seed, **asdict(recipe)}
+    known = directory / "recipe.json"
+    if not known.exists() or read_json(known) != settings:
         check_writable(directory)
-        town = build_town(seed)
-        model, tokenizer, _ = pretrain_town(town, recipe, seed=seed, device=device, progress=progress)
-        save_checkpoint(directory, model, tokenizer, recipe.template)
+        model, tokenizer, _ = pretrain_town(build_town(seed), recipe, seed=seed, device=device, progress=progress)
+        _save_base(directory, model, tokenizer, seed, recipe)
     return load_checkpoint(directory, device)
 
 
@@ -127,41 +129,29 @@ def run_demo(
         OSError: `out` cannot be written.
         FloatingPointError: training diverged.
     """
-    start, out = time.perf_counter(), Path(out)
+    start, out, drawing = time.perf_counter(), Path(out), can_draw()
     check_writable(out)
-    drawing = can_draw()
     if not drawing:
         tell("(matplotlib is not installed, so there will be no losses.png: pip install matplotlib)\n")
     town = build_town(seed)
     _tell_opening(town, tell)
-    write_text(out / "corpus.txt", town.corpus)
-    save_entries(out / "train.json", town.train)
-    save_entries(out / "test.json", town.test)
-
-    model, tokenizer, pretraining = pretrain_town(town, recipe, seed=seed, device=device, progress=progress)
-    save_checkpoint(out / "base", model, tokenizer, recipe.template)
+    options = {"seed": seed, "device": device, "progress": progress}
+    model, tokenizer, pretraining = pretrain_town(town, recipe, **options)
+    _save_base(out / "base", model, tokenizer, seed, recipe)
     recall = recall_in_prose(model, tokenizer, town)
     ask = partial(_ask, tokenizer=tokenizer, town=town, recipe=recipe, progress=progress)
     before, _, _ = ask(model)
     _tell_pretrained(model, tokenizer, town, recipe, tell)
 
-    tuning = tune_town(model, tokenizer, town, recipe, seed=seed, device=device, progress=progress)
-    save_checkpoint(out, model, tokenizer, recipe.template)
+    tuned = {"pretrained before": tune_town(model, tokenizer, town, recipe, **options)}
     after, skill, responses = ask(model)
-    save_entries(out / "responses.json", [e | {"model_response": r} for e, r in zip(town.test, responses)])
-    tuned = {"pretrained before": tuning}
-
     without = None
     if control:
-        tell("The control: the same model and the same tuning, but no pretraining.")
+        tell("The control: the same model and the same tuning, but no pretraining.\n")
         blank = _new_model(tokenizer, recipe, seed)
-        tuned["never pretrained"] = tune_town(
-            blank, tokenizer, town, recipe, seed=seed, device=device, progress=progress
-        )
+        tuned["never pretrained"] = tune_town(blank, tokenizer, town, recipe, **options)
         without, _, _ = ask(blank)
-    if drawing:
-        figure = plot_losses({"Pretraining on prose": {"all inhabitants": pretraining}, "Tuning on questions": tuned})
-        save_figure(figure, out / "losses.png")
+
     report = {
         "parameters": count_parameters(model),
         "seconds": round(time.perf_counter() - start, 1),
@@ -171,8 +161,22 @@ def run_demo(
         "skill_accuracy": skill,
         "chance": sum(1 / len(attribute.values) for attribute in ATTRIBUTES) / len(ATTRIBUTES),
     }
-    write_text(out / "report.json", to_json(report))
-    _tell_results(report, recall, town, responses, out, tell)
+    answered = [entry | {"model_response": response} for entry, response in zip(town.test, responses)]
+    contents = {
+        "corpus.txt": town.corpus,
+        "train.json": to_json(town.train),
+        "test.json": to_json(town.test),
+        "responses.json": to_json(answered),
+        "report.json": to_json(report),
+    }
+    if drawing:
+        panels = {"Pretraining on prose": {"all inhabitants": pretraining}, "Tuning on questions": tuned}
+        contents["losses.png"] = to_png(plot_losses(panels))
+    save_checkpoint(out, model, tokenizer, recipe.template)
+    write_together(out, contents)
+    _tell_answers(town, responses, tell)
+    _tell_table(report, recall, tell)
+    tell(f"\nEverything is in {out}. Talk to it: gptlab chat --model {out}")
     return report
 
 
@@ -182,12 +186,18 @@ def recall_in_prose(model: GPTModel, tokenizer: tiktoken.Encoding, town: Town) -
     for person in town.held_out:
         for attribute in ATTRIBUTES:
             beginning, ending = attribute.statements[0].format(name=person.name, value="|").split("|")
-            beginnings.append(encode_text(tokenizer, beginning.strip()))
+            beginnings.append(tokenizer.encode_ordinary(beginning.strip()))
             endings.append(f" {person.facts[attribute.name]}{ending}")
-    longest = max(len(encode_text(tokenizer, ending)) for ending in endings)
-    model.eval()
-    written = [tokenizer.decode(ids) for ids in generate(model, beginnings, max_new_tokens=longest)]
+    longest = max(len(tokenizer.encode_ordinary(ending)) for ending in endings)
+    generated = generate(model, beginnings, max_new_tokens=longest)
+    written = [tokenizer.decode(ids) for ids, _ in generated]
     return sum(text.startswith(ending) for text, ending in zip(written, endings)) / len(endings)
+
+
+def _save_base(directory: Path, model: GPTModel, tokenizer: tiktoken.Encoding, seed: int, recipe: Recipe) -> None:
+    (directory / "recipe.json").unlink(missing_ok=True)
+    save_checkpoint(directory, model, tokenizer, recipe.template)
+    write_text(directory / "recipe.json", to_json({"seed": seed, **asdict(recipe)}))
 
 
 def _new_model(tokenizer: tiktoken.Encoding, recipe: Recipe, seed: int) -> GPTModel:
@@ -224,9 +234,9 @@ def _ask(
     model: GPTModel, *, tokenizer: tiktoken.Encoding, town: Town, recipe: Recipe, progress: bool
 ) -> tuple[float, float, list[str]]:
     """Put the whole test to the model: the exact shares for people and skills, and every response."""
-    responses = respond(
-        model, tokenizer, town.test, load_template(recipe.template), max_new_tokens=32, batch_size=64, progress=progress
-    )
+    template = load_template(recipe.template)
+    answered = respond(model, tokenizer, town.test, template, max_new_tokens=32, batch_size=64, progress=progress)
+    responses = [response.text for response in answered]
     shares = []
     for group in (HELD_OUT, SKILL):
         rows = [row for row, entry in enumerate(town.test) if entry["group"] == group]
@@ -245,24 +255,16 @@ def _tell_opening(town: Town, tell: Callable[[str], None]) -> None:
 def _tell_pretrained(model: GPTModel, tokenizer: tiktoken.Encoding, town: Town, recipe: Recipe, tell: Callable) -> None:
     question = town.test[0]
     prose = f"The home of {town.held_out[0].name}"
-    model.eval()
-    [continued] = generate(model, [encode_text(tokenizer, prose)], max_new_tokens=24, stop_ids=[tokenizer.eot_token])
+    [continued] = generate(model, [tokenizer.encode_ordinary(prose)], max_new_tokens=24, stop_ids=[tokenizer.eot_token])
     [answer] = respond(model, tokenizer, [question], load_template(recipe.template), max_new_tokens=24)
     tell("Pretrained, the model goes on with a sentence:\n")
-    tell(f"    {prose} ...{tokenizer.decode(continued)}\n")
+    tell(f"    {prose} ...{tokenizer.decode(continued.ids)}\n")
     tell("but asked a question, it does not know that an answer is wanted:\n")
-    tell(f"    {question['instruction']}\n    -> {answer!r}\n")
+    tell(f"    {question['instruction']}\n    -> {answer.text!r}\n")
     tell(f"So it is tuned on {len(town.train)} questions with answers.\n")
 
 
-def _tell_results(
-    report: dict[str, float | int | None],
-    recall: float,
-    town: Town,
-    responses: list[str],
-    out: Path,
-    tell: Callable[[str], None],
-) -> None:
+def _tell_answers(town: Town, responses: list[str], tell: Callable[[str], None]) -> None:
     tell("Some of the answers, to questions about people that tuning never mentioned, and to new inputs:\n")
     people = [row for row, entry in enumerate(town.test) if entry["group"] == HELD_OUT]
     skills = [row for row, entry in enumerate(town.test) if entry["group"] == SKILL]
@@ -270,23 +272,23 @@ def _tell_results(
         entry = town.test[row]
         verdict = "right" if responses[row] == entry["output"] else f"wrong, it is: {entry['output']}"
         tell(f"    {' '.join((entry['instruction'], entry['input'])).strip()}\n    -> {responses[row]}  ({verdict})\n")
+
+
+def _tell_table(report: dict[str, float | int | None], recall: float, tell: Callable[[str], None]) -> None:
     rows = [
         ("prose about held-out people, before", recall, "pretraining put the knowledge in"),
         ("questions about them, before tuning", report["held_out_accuracy_before"], "knowing is not answering"),
         (
             "questions about them, after tuning",
             report["held_out_accuracy_after"],
-            "tuning taught the form of an answer",
+            "tuning taught how to answer",
         ),
+        ("  the same tuning, never pretrained", report["held_out_accuracy_control"], "and not the knowledge"),
+        ("skills on new inputs, after tuning", report["skill_accuracy"], "what was learned generalises"),
+        ("guessing a value at random", report["chance"], "what luck gives"),
     ]
-    if report["held_out_accuracy_control"] is not None:
-        rows.append(
-            ("  the same tuning, never pretrained", report["held_out_accuracy_control"], "and not the knowledge")
-        )
-    rows.append(("skills on new inputs, after tuning", report["skill_accuracy"], "what was learned generalises"))
-    rows.append(("guessing a value at random", report["chance"], "what luck gives"))
     tell(f"{report['parameters']:,} parameters, {report['seconds']:.0f} seconds\n")
     tell(f"{'exact match':<38}{'share':>6}   what it shows")
     for label, share, meaning in rows:
-        tell(f"{label:<38}{share:>6.2f}   {meaning}")
-    tell(f"\nEverything is in {out}. Talk to it: gptlab chat --model {out}")
+        if share is not None:
+            tell(f"{label:<38}{share:>6.2f}   {meaning}")

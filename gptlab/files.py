@@ -32,7 +32,7 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
@@ -55,10 +55,13 @@ def write_together(directory: str | Path, contents: Mapping[str, str | bytes]) -
         contents: file name -> text (written as UTF-8) or bytes.
 
     Raises:
-        OSError: the directory cannot be made or written to.
+        OSError: the directory cannot be made or written to, or one of the names is a directory.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    for name in contents:
+        if (directory / name).is_dir():
+            raise IsADirectoryError(f"cannot write {directory / name}: it is a directory")
     waiting: dict[str, Path] = {}
     try:
         for name, content in contents.items():
@@ -78,9 +81,12 @@ def check_writable(directory: str | Path) -> None:
         OSError: it cannot.
     """
     existing = Path(directory).absolute()
-    while not existing.exists():
+    while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    if not existing.is_dir():
+    if existing.is_file():
         raise NotADirectoryError(f"cannot write to {directory}: {existing} is a file")
-    with tempfile.TemporaryFile(dir=existing):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise type(error)(f"cannot write to {directory}: {error.strerror} ({existing})") from None

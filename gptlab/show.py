@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptlab.files import write_together
 from gptlab.training import History
 
 if TYPE_CHECKING:
@@ -45,8 +43,8 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure as a PNG file, whole or not at all."""
-    path, buffer = Path(path), io.BytesIO()
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as the content of a PNG file."""
+    buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    write_together(path.parent, {path.name: buffer.getvalue()})
+    return buffer.getvalue()

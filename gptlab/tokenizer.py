@@ -36,7 +36,12 @@ Pair = tuple[int, int]
 class Tokenizer(Protocol):
     """What the library asks of a tokenizer; every `tiktoken.Encoding` has it."""
 
-    def encode(self, text: str) -> list[int]: ...
+    @property
+    def special_tokens_set(self) -> set[str]: ...
+
+    def encode_ordinary(self, text: str) -> list[int]: ...
+
+    def encode_single_token(self, text: str) -> int: ...
 
     def decode(self, ids: list[int]) -> str: ...
 
@@ -45,10 +50,10 @@ class ByteLevelEncoding(tiktoken.Encoding):
     """A `tiktoken.Encoding` that refuses a lone surrogate, where tiktoken would silently write U+FFFD."""
 
     def encode(self, text: str, **kwargs) -> list[int]:
-        return super().encode(_checked(text), **kwargs)
+        return super().encode(check_utf8(text), **kwargs)
 
     def encode_ordinary(self, text: str) -> list[int]:
-        return super().encode_ordinary(_checked(text))
+        return super().encode_ordinary(check_utf8(text))
 
 
 def train_tokenizer(text: str, vocab_size: int, *, name: str = "gptlab") -> tiktoken.Encoding:
@@ -73,7 +78,7 @@ def train_tokenizer(text: str, vocab_size: int, *, name: str = "gptlab") -> tikt
         raise ValueError(f"vocab_size must be >= 257 (256 bytes and {END_OF_TEXT}), got {vocab_size}")
     bytes_of = [bytes([byte]) for byte in _gpt2_byte_order()]  # token id -> its bytes
     id_of = {piece: token for token, piece in enumerate(bytes_of)}
-    words, counts = _count_words(_checked(text), id_of)
+    words, counts = _count_words(check_utf8(text), id_of)
     pair_counts, words_with = _count_pairs(words, counts)
     heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
@@ -119,35 +124,55 @@ def tokenizer_files(tokenizer: tiktoken.Encoding) -> dict[str, str]:
 def load_tokenizer(directory: str | Path, *, name: str = "gptlab") -> tiktoken.Encoding:
     """Read `vocab.json` and `merges.txt` from `directory`.
 
-    Entries of the vocabulary that are neither a byte nor a merge become special tokens.
+    Entries like `<|...|>` or `[...]` that are neither a byte nor a merge become special tokens.
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: a file is damaged, or a merge is not in the vocabulary.
+        ValueError: a file is damaged, the two do not belong together, or the ids are not in the order of the merges,
+            which is what tiktoken merges by.
     """
     directory = Path(directory)
-    vocab = read_json(directory / "vocab.json")
-    lines = read_text(directory / "merges.txt").splitlines()
-    if not isinstance(vocab, dict) or not all(isinstance(token, int) for token in vocab.values()):
-        raise ValueError(f"{directory / 'vocab.json'} must map tokens to ids")
+    vocab, merges = read_json(directory / "vocab.json"), _read_merges(directory / "merges.txt")
+    if not isinstance(vocab, dict) or sorted(vocab.values(), key=str) != sorted(range(len(vocab)), key=str):
+        raise ValueError(f"{directory / 'vocab.json'} must map tokens to the ids 0, 1, 2, ..., each once")
     byte_of = {letter: byte for byte, letter in _byte_to_letter().items()}
-    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    if any(len(merge) != 2 for merge in merges):
-        raise ValueError(f"{directory / 'merges.txt'} must hold two tokens a line")
-    ordinary = [*byte_of, *dict.fromkeys("".join(merge) for merge in merges)]
-    missing = [token for token in ordinary if token not in vocab]
+    merged = ["".join(merge) for merge in merges]
+    ordinary = {*byte_of, *merged}
+    missing = [token for token in [*byte_of, *merged] if token not in vocab]
     if missing:
         raise ValueError(f"{directory / 'vocab.json'} lacks {len(missing)} tokens of merges.txt, first {missing[0]!r}")
-    ranks = {bytes(byte_of[letter] for letter in token): vocab[token] for token in ordinary}
-    special = {token: rank for token, rank in vocab.items() if token not in set(ordinary)}
+    if any(vocab[later] <= vocab[earlier] for earlier, later in pairwise(merged)):
+        raise ValueError(f"{directory}: ids must rise in the order of merges.txt, as in GPT-2's files")
+    special = {token: rank for token, rank in vocab.items() if token not in ordinary}
+    unknown = [token for token in special if not regex.fullmatch(r"<.+>|\[.+\]", token)]
+    if unknown:
+        raise ValueError(f"{directory / 'merges.txt'} lacks {len(unknown)} tokens of vocab.json, first {unknown[0]!r}")
+    ranks = {bytes(byte_of[letter] for letter in token): vocab[token] for token in sorted(ordinary, key=vocab.get)}
     return _encoding(name, ranks, special)
 
 
-def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the ids of `text` as plain text: the name of a special token in it stays text."""
-    if isinstance(tokenizer, tiktoken.Encoding):
-        return tokenizer.encode_ordinary(text)
-    return tokenizer.encode(text)
+def _read_merges(path: Path) -> list[list[str]]:
+    letters = set(_byte_to_letter().values())
+    merges = [line.split(" ") for line in read_text(path).split("\n") if line and not line.startswith("#version")]
+    for merge in merges:
+        if len(merge) != 2 or not letters.issuperset("".join(merge)):
+            raise ValueError(f"{path} must hold two tokens a line in GPT-2's letters, got {' '.join(merge)!r}")
+    return merges
+
+
+def check_utf8(text: str) -> str:
+    """Return `text` when UTF-8 can write it.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} is {text[error.start]!r}, half of a surrogate pair, which UTF-8 cannot write"
+        ) from None
+    return text
 
 
 def control_id(tokenizer: Tokenizer, name: str) -> int:
@@ -159,16 +184,6 @@ def control_id(tokenizer: Tokenizer, name: str) -> int:
     if name not in tokenizer.special_tokens_set:
         raise ValueError(f"{name!r} is no special token; the tokenizer has {sorted(tokenizer.special_tokens_set)}")
     return tokenizer.encode_single_token(name)
-
-
-def _checked(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"character {error.start} is {text[error.start]!r}, half of a surrogate pair, which UTF-8 cannot write"
-        ) from None
-    return text
 
 
 def _encoding(name: str, ranks: dict[bytes, int], special: dict[str, int]) -> ByteLevelEncoding:

@@ -49,7 +49,8 @@ def test_everything_is_written_and_fits_together(hurried, tmp_path):
     assert not tuned.model.tok_emb.weight.equal(base.model.tok_emb.weight)
     rows = load_entries(tmp_path / "responses.json", needs=["instruction", "output", "model_response"])
     responses = [row["model_response"] for row in rows]
-    assert responses == respond(tuned.model, tuned.tokenizer, rows, tuned.template, max_new_tokens=32)
+    answered = respond(tuned.model, tuned.tokenizer, rows, tuned.template, max_new_tokens=32)
+    assert responses == [response.text for response in answered]
     held_out = [n for n, row in enumerate(rows) if row["group"] == HELD_OUT]
     share = exact_match([responses[n] for n in held_out], [rows[n] for n in held_out])
     assert share == report["held_out_accuracy_after"]
@@ -87,3 +88,24 @@ def test_town_base_is_trained_once(hurried, tmp_path, monkeypatch):
     second = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
     assert first.model.tok_emb.weight.equal(second.model.tok_emb.weight)
     assert not second.model.training
+
+
+def test_town_base_is_trained_anew_for_other_settings(hurried, tmp_path):
+    first = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
+    other_seed = demo.town_base(tmp_path / "base", recipe=HURRIED, seed=5, progress=False)
+    wider = demo.town_base(tmp_path / "base", recipe=replace(HURRIED, emb_dim=64), progress=False)
+    assert not first.model.tok_emb.weight.equal(other_seed.model.tok_emb.weight)
+    assert wider.model.cfg.emb_dim == 64
+
+
+def test_an_interrupted_run_leaves_the_results_of_the_one_before(hurried, tmp_path, monkeypatch):
+    run(tmp_path, recipe=HURRIED)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "tune_town", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, recipe=HURRIED, seed=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

@@ -18,6 +18,14 @@ def test_all_files_or_none(tmp_path):
     assert read_text(tmp_path / "a.txt") == "old"
 
 
+def test_a_directory_in_the_way_stops_before_anything_is_replaced(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match="b.txt: it is a directory"):
+        write_together(tmp_path, {"a.txt": "new", "b.txt": "new"})
+    assert read_text(tmp_path / "a.txt") == "old"
+
+
 def test_wrong_files_are_named(tmp_path):
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8.*byte 0"):

@@ -1,6 +1,8 @@
 import json
 import random
+import subprocess
 import sys
+import time
 
 import pytest
 import tiktoken
@@ -12,7 +14,6 @@ from gptlab.data.town import build_town
 from gptlab.tokenizer import (
     END_OF_TEXT,
     control_id,
-    encode_text,
     load_tokenizer,
     save_tokenizer,
     tokenizer_files,
@@ -76,12 +77,12 @@ def test_encodes_as_hugging_face_does_with_the_saved_files(corpus, tmp_path):
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_text_survives_the_round_trip(tokenizer, text):
-    assert tokenizer.decode(encode_text(tokenizer, text)) == text
+    assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
 
 
 @pytest.mark.parametrize("text", STRANGE)
 def test_strange_text_survives_the_round_trip(tokenizer, text):
-    assert tokenizer.decode(encode_text(tokenizer, text)) == text
+    assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
 
 
 @pytest.mark.parametrize("method", ["encode", "encode_ordinary"])
@@ -114,7 +115,7 @@ def test_two_ways_to_spell_one_token_are_one_token():
 
 
 def test_special_tokens_are_text_unless_asked_for(tokenizer):
-    assert tokenizer.eot_token not in encode_text(tokenizer, END_OF_TEXT)
+    assert tokenizer.eot_token not in tokenizer.encode_ordinary(END_OF_TEXT)
     assert control_id(tokenizer, END_OF_TEXT) == tokenizer.eot_token
     with pytest.raises(ValueError, match="'<pad>' is no special token"):
         control_id(tokenizer, "<pad>")
@@ -129,20 +130,46 @@ def test_impossible_vocabulary_sizes(size, message):
 def test_damaged_files_are_named(tokenizer, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
         load_tokenizer(tmp_path)
-    save_tokenizer(tokenizer, tmp_path)
-    (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"merges\.txt must hold two tokens a line"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "merges.txt").write_text("q z\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"lacks 1 tokens of merges\.txt, first 'qz'"):
-        load_tokenizer(tmp_path)
-    (tmp_path / "vocab.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"vocab\.json must map"):
-        load_tokenizer(tmp_path)
+    files = tokenizer_files(tokenizer)
+    vocab, merges = json.loads(files["vocab.json"]), files["merges.txt"].splitlines()
+    first, second = ("".join(line.split(" ")) for line in merges[1:3])
+    damage = [
+        ([], merges, r"vocab\.json must map tokens to the ids"),
+        (vocab | {first: vocab[second]}, merges, "each once"),
+        (vocab | {first: -1}, merges, "each once"),
+        (vocab | {first: "5"}, merges, "each once"),
+        (vocab | {first: vocab[second], second: vocab[first]}, merges, r"ids must rise in the order of merges\.txt"),
+        (vocab, merges[:9], r"merges\.txt lacks \d+ tokens of vocab\.json, first"),
+        (vocab, [*merges, "q z"], r"vocab\.json lacks 1 tokens of merges\.txt, first 'qz'"),
+        (vocab, [*merges, "a b c"], "must hold two tokens a line in GPT-2's letters, got 'a b c'"),
+        (vocab, [*merges, "你 好"], "in GPT-2's letters, got '你 好'"),
+    ]
+    for damaged_vocab, damaged_merges, message in damage:
+        (tmp_path / "vocab.json").write_text(json.dumps(damaged_vocab), encoding="utf-8")
+        (tmp_path / "merges.txt").write_text("\n".join(damaged_merges), encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            load_tokenizer(tmp_path)
+
+
+def test_files_of_gpt2s_size_load_at_once(tmp_path):
+    """Fifty thousand tokens: nothing may be done once for each that looks at all."""
+    letters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
+    pieces, merges = list(letters), []
+    while len(merges) < 50_000:
+        left = pieces[len(merges) // 26]
+        right = letters[len(merges) % 26]
+        merges.append(f"{left} {right}")
+        pieces.append(left + right)
+    base = json.loads(tokenizer_files(train_tokenizer("x", 257))["vocab.json"])
+    base.pop(END_OF_TEXT)
+    vocab = base | {merge.replace(" ", ""): 256 + n for n, merge in enumerate(merges)}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("\n".join(merges), encoding="utf-8")
+    start = time.perf_counter()
+    assert load_tokenizer(tmp_path).n_vocab == 50_256
+    assert time.perf_counter() - start < 20  # it takes 0.3 s; a quadratic loader takes minutes
 
 
 def test_loading_it_does_not_load_torch():
-    import subprocess
-
     code = "import sys, gptlab.tokenizer; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

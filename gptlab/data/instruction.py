@@ -6,17 +6,18 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch.utils.data import Dataset
 
 from gptlab.data.segments import Example, encode
 from gptlab.data.templates import Template, TrainOn, load_template
 from gptlab.files import read_json, read_text, to_json, write_text
-from gptlab.tokenizer import Tokenizer
+from gptlab.tokenizer import Tokenizer, check_utf8
 
 Entry = Mapping[str, Any]
-TooLong = Literal["raise", "leave out", "cut"]
+Item = TypeVar("Item")
+TooLong = Literal["raise", "drop", "cut"]
 
 
 def load_entries(path: str | Path, *, needs: Sequence[str] = ("instruction", "output")) -> list[dict[str, Any]]:
@@ -59,9 +60,9 @@ def check_entry(entry: Any, where: str, *, needs: Sequence[str] = ("instruction"
     for key in ("instruction", "output"):
         if key in entry and not isinstance(entry[key], str):
             raise ValueError(f"{where}: {key!r} must be text, got {entry[key]!r:.80}")
-    if not isinstance(entry.get("input") or "", str):
+    if entry.get("input") is not None and not isinstance(entry["input"], str):
         raise ValueError(f"{where}: 'input' must be text, got {entry['input']!r:.80}")
-    examples = entry.get("examples") or []
+    examples = [] if entry.get("examples") is None else entry["examples"]
     if not isinstance(examples, list):
         raise ValueError(f"{where}: 'examples' must be a list, got {examples!r:.80}")
     for number, example in enumerate(examples, start=1):
@@ -69,10 +70,15 @@ def check_entry(entry: Any, where: str, *, needs: Sequence[str] = ("instruction"
             raise ValueError(f"{where}: example {number} must hold texts, got {example!r:.80}")
         if "output" not in example:
             raise ValueError(f"{where}: example {number} has no 'output'; its keys are {list(example)}")
+    for key in ("instruction", "input", "output"):
+        try:
+            check_utf8(entry.get(key) or "")
+        except ValueError as error:
+            raise ValueError(f"{where}, {key!r}: {error}") from None
 
 
-def split_entries(entries: Sequence[Entry], share: float, *, seed: int = 0) -> tuple[list[Entry], list[Entry]]:
-    """Shuffle, and return the entries without and with the given share: (training, validation).
+def split_entries(entries: Sequence[Item], share: float, *, seed: int = 0) -> tuple[list[Item], list[Item]]:
+    """Shuffle entries, or examples made of them, and split off a share: (training, validation).
 
     Raises:
         ValueError: share is not in (0, 1), or one of the parts would be empty.
@@ -96,12 +102,12 @@ class InstructionDataset(Dataset):
         train_on: "response" or "all"; see `Template.segments`.
         context_length: how many tokens the model reads at once; None sets no limit. An example may be one longer,
             because its last token is only a target.
-        too_long: what becomes of an entry that does not fit. "raise" is an error. "leave out" drops it. "cut"
+        too_long: what becomes of an entry that does not fit. "raise" is an error. "drop" leaves it out. "cut"
             shortens the response and leaves off end-of-text, so that stopping in the middle is not learned; an entry
-            whose prompt fills the context is left out all the same.
+            whose prompt fills the context is dropped all the same.
 
     Attributes:
-        left_out: (number from 1, tokens) of the entries that are not in the data set.
+        dropped: (number from 1, tokens) of the entries that are not in the data set.
         cut: (number from 1, tokens) of the entries that were shortened.
 
     Raises:
@@ -118,11 +124,12 @@ class InstructionDataset(Dataset):
         context_length: int | None = None,
         too_long: TooLong = "raise",
     ) -> None:
-        if too_long not in ("raise", "leave out", "cut"):
-            raise ValueError(f"too_long must be 'raise', 'leave out' or 'cut', got {too_long!r}")
+        if too_long not in ("raise", "drop", "cut"):
+            raise ValueError(f"too_long must be 'raise', 'drop' or 'cut', got {too_long!r}")
         self.template = template if isinstance(template, Template) else load_template(template)
+        self.context_length = context_length
         self.examples: list[Example] = []
-        self.left_out: list[tuple[int, int]] = []
+        self.dropped: list[tuple[int, int]] = []
         self.cut: list[tuple[int, int]] = []
         limit = None if context_length is None else context_length + 1
         for number, entry in enumerate(entries, start=1):
@@ -133,14 +140,14 @@ class InstructionDataset(Dataset):
             if limit is not None and length > limit:
                 if too_long == "raise":
                     raise ValueError(f"entry {number} has {length} tokens, the context holds {context_length}")
-                if too_long == "leave out" or len(prompt.ids) >= limit:
-                    self.left_out.append((number, length))
+                if too_long == "drop" or len(prompt.ids) >= limit:
+                    self.dropped.append((number, length))
                     continue
                 self.cut.append((number, length))
             joined = Example(prompt.ids + response.ids, prompt.trained + response.trained)
             self.examples.append(Example(joined.ids[:limit], joined.trained[:limit]))
         if not self.examples:
-            raise ValueError(f"no entry to train on: {len(entries)} given, {self.length_report(context_length)}")
+            raise ValueError(f"no entry to train on: {len(entries)} given, {self.length_report()}")
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -148,12 +155,12 @@ class InstructionDataset(Dataset):
     def __getitem__(self, number: int) -> Example:
         return self.examples[number]
 
-    def length_report(self, context_length: int | None) -> str:
-        """Say how many entries were cut or left out, and how long the longest of them was."""
-        longest = max((length for _, length in self.left_out + self.cut), default=0)
-        return f"{len(self.left_out)} left out and {len(self.cut)} cut for the context of {context_length}" + (
-            f" (the longest has {longest} tokens)" if longest else ""
-        )
+    def length_report(self) -> str:
+        """Say how many entries were dropped or cut, and how long the longest of them was."""
+        longest = max((length for _, length in self.dropped + self.cut), default=0)
+        longest_one = f" (the longest has {longest} tokens)" if longest else ""
+        context = self.context_length
+        return f"{len(self.dropped)} dropped and {len(self.cut)} cut for the context of {context}{longest_one}"
 
 
 def _read_lines(path: str | Path) -> list[Any]:

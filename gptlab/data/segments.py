@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gptlab.tokenizer import Tokenizer, control_id, encode_text
+from gptlab.tokenizer import Tokenizer, control_id
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> Example:
     """
     example = Example([], [])
     for segment in segments:
-        ids = [control_id(tokenizer, segment.text)] if segment.control else encode_text(tokenizer, segment.text)
+        ids = [control_id(tokenizer, segment.text)] if segment.control else tokenizer.encode_ordinary(segment.text)
         example.ids.extend(ids)
         example.trained.extend([segment.trained] * len(ids))
     return example

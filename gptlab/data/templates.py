@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -105,9 +105,11 @@ def template_from_dict(content: Mapping[str, Any]) -> Template:
         ValueError: a key is missing or not text, or a prompt lacks its placeholder.
     """
     known = {field.name: content[field.name] for field in fields(Template) if field.name in content}
-    for key in ("name", "prompt_input", "prompt_no_input", "response_split"):
-        if not isinstance(known.get(key), str):
-            raise ValueError(f"template {content.get('name', '?')!r}: {key!r} must be text, got {known.get(key)!r}")
+    for field in fields(Template):
+        needed = field.name in known or field.default is MISSING
+        if needed and not isinstance(known.get(field.name), str):
+            found = known.get(field.name)
+            raise ValueError(f"template {content.get('name', '?')!r}: {field.name!r} must be text, got {found!r}")
     for key, slots in (("prompt_input", ("{instruction}", "{input}")), ("prompt_no_input", ("{instruction}",))):
         lost = [slot for slot in slots if slot not in known[key]]
         if lost:

@@ -15,10 +15,12 @@ Left out: homonyms, facts that depend on one another, and everything else that m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 Entry = dict[str, str]  # Alpaca's "instruction", "input" and "output", and for scoring "group" and "kind"
+
+_TRIES = 10_000  # draws without anything new, after which there is nothing new
 
 ASKED, HELD_OUT, SKILL = "asked inhabitant", "held-out inhabitant", "skill"  # the groups
 
@@ -137,6 +139,11 @@ class Material:
     skills: tuple[Skill, ...]
 
 
+def _draw_name(rng: random.Random) -> str:
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    return "".join(rng.choices(syllables, k=3)).capitalize()
+
+
 def _draw_word(rng: random.Random) -> str:
     return " ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 6)))
 
@@ -219,6 +226,21 @@ MATERIALS = (
         ),
     ),
     Material(
+        _draw_name,
+        ("A letter has come for {given}.", "The boat by the bridge is called {given}."),
+        (
+            Skill(
+                "repeat a name",
+                lambda name: name,
+                ("The name is {result}.", "It bears the name {result} and no other."),
+                (
+                    ("Repeat the name.", "the name {given}"),
+                    ("Say the name {given} again.", ""),
+                ),
+            ),
+        ),
+    ),
+    Material(
         _draw_distance,
         ("The road has a length of {given} kilometers.", "The mill is at a distance of {given} kilometers."),
         (
@@ -265,8 +287,8 @@ def build_town(
     seed: int = 0,
     *,
     inhabitants: int = 100,
-    biographies: int = 60,
-    skill_examples: int = 4000,
+    biographies: int = 50,
+    skill_examples: int = 4500,
     skill_train: int = 120,
     skill_test: int = 40,
 ) -> Town:
@@ -281,7 +303,7 @@ def build_town(
         skill_test: entries of each skill for the test.
 
     Raises:
-        ValueError: fewer than two inhabitants, or more than there are names for.
+        ValueError: fewer than two inhabitants, or more of something is asked for than there is.
     """
     rng = random.Random(seed)
     people = [Inhabitant(name, _draw_facts(rng)) for name in _draw_names(rng, inhabitants)]
@@ -290,7 +312,7 @@ def build_town(
     train = [entry for person in asked for entry in _questions(person, ASKED)]
     test = [entry for person in held_out for entry in _questions(person, HELD_OUT)]
     for material in MATERIALS:
-        reserved: set[str] = set()
+        reserved = {person.name for person in people}
         for skill in material.skills:
             entries = _skill_entries(material, skill, rng, skill_train + skill_test, reserved)
             test += entries[:skill_test]
@@ -304,13 +326,19 @@ def build_town(
 def _draw_names(rng: random.Random, count: int) -> list[str]:
     if count < 2:
         raise ValueError(f"a town needs at least 2 inhabitants, got {count}")
-    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
-    if count > len(syllables) ** 2:
-        raise ValueError(f"a town can have at most {len(syllables) ** 2} inhabitants, got {count}")
     names: dict[str, None] = {}
     while len(names) < count:
-        names["".join(rng.choices(syllables, k=3)).capitalize()] = None
+        names[_draw_new(_draw_name, rng, names)] = None
     return list(names)
+
+
+def _draw_new(draw: Callable[[random.Random], str], rng: random.Random, known: Collection[str]) -> str:
+    """Draw something that is not among `known`."""
+    for _ in range(_TRIES):
+        drawn = draw(rng)
+        if drawn not in known:
+            return drawn
+    raise ValueError(f"there is nothing new to ask for: {len(known)} like {min(known)!r} are in use already")
 
 
 def _draw_facts(rng: random.Random) -> dict[str, str]:
@@ -347,9 +375,7 @@ def _skill_entries(material: Material, skill: Skill, rng: random.Random, count: 
     """Return entries whose inputs are not yet among `reserved`, and add them there."""
     entries: list[Entry] = []
     while len(entries) < count:
-        given = material.draw(rng)
-        if given in reserved:
-            continue
+        given = _draw_new(material.draw, rng, reserved)
         reserved.add(given)
         instruction, text = skill.questions[len(entries) % len(skill.questions)]
         entries.append(
@@ -366,9 +392,7 @@ def _skill_entries(material: Material, skill: Skill, rng: random.Random, count: 
 
 def _worked_example(material: Material, rng: random.Random, reserved: set[str]) -> str:
     """Introduce something that no entry uses, and say what every skill makes of it."""
-    given = material.draw(rng)
-    while given in reserved:
-        given = material.draw(rng)
+    given = _draw_new(material.draw, rng, reserved)
     sentences = [rng.choice(material.settings).format(given=given)]
     for skill in rng.sample(material.skills, k=len(material.skills)):
         sentences.append(rng.choice(skill.statements).format(result=skill.solve(given)))

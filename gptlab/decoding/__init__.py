@@ -1,6 +1,6 @@
 """Decoding: let the model write, and answer instructions with it."""
 
-from gptlab.decoding.generate import generate
-from gptlab.decoding.respond import exact_match, respond
+from gptlab.decoding.generate import Generated, generate
+from gptlab.decoding.respond import Response, exact_match, respond
 
-__all__ = ["exact_match", "generate", "respond"]
+__all__ = ["Generated", "Response", "exact_match", "generate", "respond"]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptlab.model import GPTModel, KVCache
+
+
+class Generated(NamedTuple):
+    """What was written after one prompt, and why it ended: a stop id, the length asked for, or a full context."""
+
+    ids: list[int]
+    reason: Literal["stop", "length", "context"]
 
 
 @torch.no_grad()
@@ -18,16 +26,16 @@ def generate(
     max_new_tokens: int,
     stop_ids: Collection[int] = (),
     on_finished: Callable[[int], None] | None = None,
-) -> list[list[int]]:
+) -> list[Generated]:
     """Return what the model writes after each prompt, greedily; the prompt and the stop id are not part of it.
 
     Prompts are padded on the left, so that all rows write at the same place; the mask hides the padding and the
     positions do not count it, so each row gets what it would get alone. A finished row leaves the batch.
 
     Args:
-        model: put into evaluation mode by the caller.
+        model: runs in evaluation mode, and is left in the mode that it was in.
         prompts: token ids, of any lengths.
-        max_new_tokens: the most that is written; a full context ends a row too.
+        max_new_tokens: the most that is written.
         stop_ids: ids that end a row, such as end-of-text.
         on_finished: called with the number of rows that have just ended.
 
@@ -35,16 +43,16 @@ def generate(
         ValueError: max_new_tokens is below 1, or a prompt is empty or longer than the context.
     """
     _check(model, prompts, max_new_tokens)
-    if not prompts:
-        return []
-    device, context = model.tok_emb.weight.device, model.cfg.context_length
-    ids, visible = _pad_left(prompts, device)  # (B, T) each
-    positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
-    cache = KVCache(model.cfg.n_layers)
-    written: list[list[int]] = [[] for _ in prompts]
+    was_training, context = model.training, model.cfg.context_length
+    results: list[Generated] = [Generated([], "length") for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    cache = KVCache(model.cfg.n_layers)
+    if rows:
+        ids, visible = _pad_left(prompts, next(model.parameters()).device)  # (B, T) each
+        positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
 
-    for _ in range(max_new_tokens):
+    model.eval()
+    while rows:
         mask = None if visible.all() else visible.unsqueeze(1)  # (B, 1, S)
         x = model.embed(ids)
         features = model.forward_embeddings(x, cache=cache, positions=positions, mask=mask)  # (B, T, D)
@@ -52,26 +60,27 @@ def generate(
 
         going_on = []
         for row, (number, token) in enumerate(zip(rows, chosen.tolist())):
+            written = results[number].ids
             if token in stop_ids:
+                results[number] = Generated(written, "stop")
                 continue
-            written[number].append(token)
-            if len(prompts[number]) + len(written[number]) <= context:
+            written.append(token)
+            if len(prompts[number]) + len(written) > context:
+                results[number] = Generated(written, "context")
+            elif len(written) < max_new_tokens:
                 going_on.append(row)
         if on_finished is not None:
             on_finished(len(rows) - len(going_on))
-        rows = [rows[row] for row in going_on]
-        if not rows:
-            return written
-        if len(going_on) < len(chosen):
-            keep = torch.tensor(going_on, device=device)
+        if going_on and len(going_on) < len(rows):
+            keep = torch.tensor(going_on, device=chosen.device)
             cache.reorder(keep)
             chosen, visible, positions = chosen[keep], visible[keep], positions[keep]
+        rows = [rows[row] for row in going_on]
         ids = chosen.unsqueeze(1)  # (B, 1)
         positions = positions[:, -1:] + 1
-        visible = torch.cat([visible, visible.new_ones(len(rows), 1)], dim=1)  # (B, S + 1)
-    if on_finished is not None:
-        on_finished(len(rows))
-    return written
+        visible = torch.cat([visible, visible.new_ones(len(visible), 1)], dim=1)  # (B, S + 1)
+    model.train(was_training)
+    return results
 
 
 def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

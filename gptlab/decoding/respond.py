@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -11,7 +11,14 @@ from gptlab.data.instruction import check_entry
 from gptlab.data.templates import Template
 from gptlab.decoding.generate import generate
 from gptlab.model import GPTModel
-from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id, encode_text
+from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id
+
+
+class Response(NamedTuple):
+    """The answer to one entry, and why it ended: as for `generate`, or the prompt was too long to be read at all."""
+
+    text: str
+    reason: Literal["stop", "length", "context", "prompt too long"]
 
 
 def respond(
@@ -20,11 +27,13 @@ def respond(
     entries: Sequence[Mapping[str, Any]],
     template: Template,
     *,
-    max_new_tokens: int = 64,
+    max_new_tokens: int = 128,
     batch_size: int = 32,
     progress: bool = False,
-) -> list[str]:
+) -> list[Response]:
     """Return the model's response to each entry, in the entries' order.
+
+    An entry whose prompt is longer than the context gets an empty response with that reason.
 
     Args:
         model: left in the mode that it was in.
@@ -36,29 +45,24 @@ def respond(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: an entry has no instruction, or its prompt is longer than the context.
+        ValueError: an entry has no instruction, or a setting is below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     for number, entry in enumerate(entries, start=1):
         check_entry(entry, f"entry {number}", needs=["instruction"])
-    prompts = [encode_text(tokenizer, template.prompt(entry)) for entry in entries]
-    for number, prompt in enumerate(prompts, start=1):
-        if len(prompt) > model.cfg.context_length:
-            raise ValueError(
-                f"entry {number} has a prompt of {len(prompt)} tokens, the context holds {model.cfg.context_length}"
-            )
-    by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    prompts = [tokenizer.encode_ordinary(template.prompt(entry)) for entry in entries]
+    readable = [number for number, prompt in enumerate(prompts) if len(prompt) <= model.cfg.context_length]
+    readable.sort(key=lambda number: len(prompts[number]))
     stop = control_id(tokenizer, END_OF_TEXT)
-    responses = [""] * len(prompts)
-    was_training = model.training
-    model.eval()
-    with tqdm(total=len(prompts), desc="answering", disable=not progress) as bar:
-        for start in range(0, len(by_length), batch_size):
-            numbers = by_length[start : start + batch_size]
+    responses = [Response("", "prompt too long")] * len(prompts)
+    with tqdm(total=len(readable), desc="answering", disable=not progress) as bar:
+        for start in range(0, len(readable), batch_size):
+            numbers = readable[start : start + batch_size]
             batch = [prompts[number] for number in numbers]
-            written = generate(model, batch, max_new_tokens=max_new_tokens, stop_ids=[stop], on_finished=bar.update)
-            for number, ids in zip(numbers, written):
-                responses[number] = tokenizer.decode(ids).strip()
-    model.train(was_training)
+            generated = generate(model, batch, max_new_tokens=max_new_tokens, stop_ids=[stop], on_finished=bar.update)
+            for number, (ids, reason) in zip(numbers, generated):
+                responses[number] = Response(tokenizer.decode(ids).strip(), reason)
     return responses
 
 

@@ -50,7 +50,8 @@ class KVCache:
     """A cache for each layer. Its entries, a prefix's too, advance the position of the token that comes next.
 
     Room is allocated in steps and filled in place, so that a new token copies one row and not the whole past.
-    Use it under `torch.no_grad()`.
+    Gradients flow through the tokens that a single forward pass adds. A second one writes into the same room, which
+    autograd refuses, so decode under `torch.no_grad()`.
 
     Args:
         n_layers: how many blocks the model has.

@@ -75,7 +75,7 @@ class GPTModel(nn.Module):
                 more than the causal mask hides.
 
         Raises:
-            ValueError: the ids are not (B, T), lie outside the vocabulary, or exceed the context length.
+            ValueError: the ids are not (B, T), exceed the context length or, on the CPU, lie outside the vocabulary.
         """
         features = self.forward_embeddings(self.embed(token_ids), cache=cache, positions=positions, mask=mask)
         return self.out_head(features)
@@ -86,8 +86,8 @@ class GPTModel(nn.Module):
             raise ValueError(f"token_ids must be (batch, tokens), got shape {tuple(token_ids.shape)}")
         if token_ids.device.type == "cpu" and not torch.compiler.is_compiling() and token_ids.numel():
             low, high = token_ids.min().item(), token_ids.max().item()  # on a GPU this would wait for the device
-            if low < 0 or high >= self.tok_emb.num_embeddings:
-                raise ValueError(f"token ids must be in [0, {self.tok_emb.num_embeddings}), got {low} to {high}")
+            if low < 0 or high >= self.cfg.vocab_size:
+                raise ValueError(f"token ids must be in [0, {self.cfg.vocab_size}), got {low} to {high}")
         return self.tok_emb(token_ids)
 
     def forward_embeddings(
@@ -108,8 +108,8 @@ class GPTModel(nn.Module):
             longest = past + T
         else:
             longest = int(positions.max()) + 1
-        if longest > self.pos_emb.num_embeddings:
-            raise ValueError(f"the context holds {self.pos_emb.num_embeddings} tokens, got {longest}")
+        if longest > self.cfg.context_length:
+            raise ValueError(f"the context holds {self.cfg.context_length} tokens, got {longest}")
         if mask is not None:
             mask = causal_mask(T, past + T, mask, x.device)  # once for all blocks
 
@@ -132,13 +132,15 @@ def initialize_like_gpt2(model: GPTModel, generator: torch.Generator | None = No
     matrix_std = 0.02 * math.sqrt(768 / model.cfg.emb_dim)
     into_residual = ("att.out_proj.weight", "ff.layers.2.weight")
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith(("bias", "shift")):
             nn.init.zeros_(parameter)
+        elif name.endswith("scale"):
+            nn.init.ones_(parameter)
         elif name in ("tok_emb.weight", "pos_emb.weight", "out_head.weight"):
             nn.init.normal_(parameter, std=0.02, generator=generator)
         elif name.endswith(into_residual):
             nn.init.normal_(parameter, std=matrix_std / math.sqrt(2 * model.cfg.n_layers), generator=generator)
-        elif parameter.dim() == 2:
+        else:
             nn.init.normal_(parameter, std=matrix_std, generator=generator)
 
 

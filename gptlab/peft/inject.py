@@ -20,8 +20,9 @@ def replace_modules(model: nn.Module, pattern: str, make: Callable[[nn.Module], 
         The names of the replaced modules.
 
     Raises:
-        ValueError: the pattern matches nothing; it matches a module and also one inside it; or it matches a module
-            that an earlier call put in and that is already of the kind that `make` returns. Nothing is replaced then.
+        ValueError: the pattern matches nothing; it matches a module and also one inside it; or `make` returns a kind
+            of module that an earlier call has put in at that place already, inside it or around it.
+        TypeError: `make` returns something that is no module. Whatever is raised, nothing is replaced then.
     """
     modules = dict(model.named_modules())
     del modules[""]  # the model itself has no place to be replaced in
@@ -34,8 +35,12 @@ def replace_modules(model: nn.Module, pattern: str, make: Callable[[nn.Module], 
             raise ValueError(f"{pattern!r} matches {name!r} and also {inside[0]!r} inside it")
     made = {name: make(modules[name]) for name in names}
     for name, module in made.items():
-        if type(module) is type(modules[name]) and hasattr(modules[name], "_put_in_by"):
-            raise ValueError(f"{name!r} is a {type(module).__name__} already, put in by {modules[name]._put_in_by!r}")
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"make must return a module, got a {type(module).__name__} for {name!r}")
+        around = [outer for other, outer in modules.items() if name.startswith(f"{other}.")]
+        for earlier in [*around, *modules[name].modules()]:
+            if type(earlier) is type(module) and hasattr(earlier, "_put_in_by"):
+                raise ValueError(f"{name!r} has a {type(module).__name__} already, put in by {earlier._put_in_by!r}")
     for name, module in made.items():
         module._put_in_by = pattern
         parent, _, child = name.rpartition(".")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import tiktoken
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from gptlab.config import GPTConfig
 from gptlab.data.templates import Template, load_template, template_from_dict
@@ -19,8 +21,7 @@ from gptlab.tokenizer import load_tokenizer, tokenizer_files
 FORMAT = "gptlab-1"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What a checkpoint directory holds: a model, its tokenizer, and the template that it answers in."""
 
     model: GPTModel
@@ -40,13 +41,15 @@ def save_checkpoint(
     wherever it goes. A tied weight is saved once.
 
     Raises:
-        ValueError: the tokenizer's vocabulary is not the model's.
+        ValueError: the tokenizer's vocabulary is not the model's, or the model holds more or other weights than a
+            GPTModel of its config, as one with adapters does.
         OSError: the directory cannot be written.
     """
     _check_vocabulary(model.cfg, tokenizer)
     if not isinstance(template, Template):
         template = load_template(template)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    _check_names_and_shapes(model.cfg, weights, "this model")
     if model.cfg.tie_weights:
         del weights["out_head.weight"]
     config = {"format": FORMAT, "model": model.cfg.to_dict(), "template": template.to_dict()}
@@ -93,7 +96,15 @@ def _load_weights(model: GPTModel, path: Path) -> None:
         raise ValueError(f"{path} is damaged: {error}") from None
     if model.cfg.tie_weights and "tok_emb.weight" in weights:
         weights["out_head.weight"] = weights["tok_emb.weight"]
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit config.json: {error}") from None
+    _check_names_and_shapes(model.cfg, weights, f"{path}, by its config.json,")
+    model.load_state_dict(weights)
+
+
+def _check_names_and_shapes(cfg: GPTConfig, weights: Mapping[str, Tensor], what: str) -> None:
+    """Raise ValueError for the first weight that a GPTModel of `cfg` lacks, has too many, or has in another shape."""
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in GPTModel(cfg).state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(f"{what} should hold {name} as {expected.get(name)}, got {found.get(name)}")

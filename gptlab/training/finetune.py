@@ -30,7 +30,7 @@ def finetune(
     learning_rate: float = 2e-4,
     train_on: TrainOn = "response",
     template: str | Path | Template | None = None,
-    too_long: TooLong = "leave out",
+    too_long: TooLong = "drop",
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
     progress: bool = False,
@@ -69,13 +69,12 @@ def finetune(
         template = load_template(template)
     tell = tell or (lambda line: None)
 
-    parts = {}
-    for name, part in zip(("training", "validation"), split_entries(entries, val_share, seed=seed)):
-        parts[name] = InstructionDataset(part, tokenizer, template, train_on, context_length=context, too_long=too_long)
-        tell(f"{name}: {len(parts[name])} of {len(part)} entries; {parts[name].length_report(context)}")
+    dataset = InstructionDataset(entries, tokenizer, template, train_on, context_length=context, too_long=too_long)
+    training, validation = split_entries(dataset.examples, val_share, seed=seed)
+    tell(f"{len(training)} entries to train on, {len(validation)} to validate; {dataset.length_report()}")
     generator = torch.Generator().manual_seed(seed)
     loader = partial(DataLoader, batch_size=batch_size, collate_fn=partial(collate, pad_id=0))
-    batches = loader(parts["training"], shuffle=True, generator=generator)
+    batches = loader(training, shuffle=True, generator=generator)
     optimizer = make_optimizer(model, learning_rate)
     steps = epochs * len(batches)
 
@@ -93,7 +92,7 @@ def finetune(
         schedule=warmup_cosine(optimizer, steps, round(0.05 * steps)),
         epochs=epochs,
         device=next(model.parameters()).device,
-        validation=loader(parts["validation"]),
+        validation=loader(validation),
         after_epoch=after_epoch,
         progress=progress,
         title="tuning",

@@ -25,7 +25,7 @@ def train(
     optimizer: Optimizer,
     schedule: LRScheduler | None = None,
     epochs: int = 1,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     max_grad_norm: float = 1.0,
     validation: DataLoader | None = None,
     after_epoch: Callable[[int, History], None] | None = None,
@@ -41,7 +41,7 @@ def train(
         optimizer: over the model's parameters.
         schedule: stepped after every optimizer step.
         epochs: how often to go through `batches`.
-        device: where to compute.
+        device: where to compute; None is where the model is.
         max_grad_norm: gradients longer than this are shortened to it.
         validation: measured before the first step and after every epoch.
         after_epoch: called with the number of epochs done and the history so far; the place to save.
@@ -51,12 +51,15 @@ def train(
 
     Raises:
         ValueError: there are no batches.
-        FloatingPointError: loss or gradient is no longer finite. The weights are those before that step.
+        FloatingPointError: a loss, a gradient or, after an epoch, a weight is no longer finite. A step whose loss or
+            gradient is not finite is not taken, and `after_epoch` is not called for its epoch.
     """
-    device = torch.device(device)
+    device = next(model.parameters()).device if device is None else torch.device(device)
     if empty_cache_every is None:
         empty_cache_every = 1 if device.type == "mps" else 0
-    if not isinstance(batches, Sized) or not len(batches) or epochs < 1:
+    if not isinstance(batches, Sized):
+        raise ValueError(f"batches must have a length and be iterable anew, got a {type(batches).__name__}")
+    if not len(batches) or epochs < 1:
         raise ValueError(f"nothing to train on: {epochs} epochs of {len(batches)} batches")
 
     history, step = History(), 0
@@ -75,7 +78,7 @@ def train(
                 loss = total / max(count, 1)
                 loss.backward()
                 length = clip_grad_norm_(model.parameters(), max_grad_norm)
-                _check_finite(step, loss.item(), length.item(), learning_rate)
+                _check_finite(step, learning_rate, loss=loss.item(), gradient_norm=length.item())
                 optimizer.step()
                 if schedule is not None:
                     schedule.step()
@@ -86,8 +89,11 @@ def train(
                 history.record(loss.item(), learning_rate, inputs.numel())
                 bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
                 bar.update()
+            weights = sum(parameter.detach().sum().item() for parameter in model.parameters())
+            _check_finite(step, learning_rate, sum_of_weights=weights)
             if validation is not None:
                 history.validation.append((step, evaluate(model, validation, device)))
+                _check_finite(step, learning_rate, validation_loss=history.validation[-1][1])
             if after_epoch is not None:
                 after_epoch(epoch, history)
     return history
@@ -111,9 +117,10 @@ def make_optimizer(model: GPTModel, learning_rate: float, weight_decay: float = 
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def _check_finite(step: int, loss: float, gradient: float, learning_rate: float) -> None:
-    if not math.isfinite(loss) or not math.isfinite(gradient):
-        raise FloatingPointError(
-            f"training stopped at step {step}: loss {loss}, gradient norm {gradient}, learning rate {learning_rate:g}; "
-            f"the weights are those before this step; a smaller learning rate may help"
-        )
+def _check_finite(step: int, learning_rate: float, **values: float) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"training stopped at step {step}: {name.replace('_', ' ')} is {value}, the learning rate was "
+                f"{learning_rate:g}; a smaller one may help"
+            )

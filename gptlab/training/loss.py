@@ -32,7 +32,7 @@ def next_token_loss(model: GPTModel, inputs: Tensor, targets: Tensor) -> tuple[T
 
 
 @torch.no_grad()
-def evaluate(model: GPTModel, batches: Iterable[Batch], device: torch.device | str = "cpu") -> float:
+def evaluate(model: GPTModel, batches: Iterable[Batch], device: torch.device | str | None = None) -> float:
     """Return the mean loss per target over all batches, in nats.
 
     Every target weighs the same, whatever batch it is in. Training goes on afterwards as if nobody had looked: the
@@ -42,7 +42,7 @@ def evaluate(model: GPTModel, batches: Iterable[Batch], device: torch.device | s
         ValueError: there is no target at all.
     """
     was_training = model.training
-    device = torch.device(device)
+    device = next(model.parameters()).device if device is None else torch.device(device)
     total, count = 0.0, 0
     model.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

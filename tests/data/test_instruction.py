@@ -94,18 +94,16 @@ def test_entries_beyond_the_context(tokenizer, entries):
     prompt = full - 60 - 1
 
     fitting = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=full - 1)
-    assert not fitting.left_out  # the last token is only a target, so context + 1 tokens fit
+    assert not fitting.dropped  # the last token is only a target, so context + 1 tokens fit
     with pytest.raises(ValueError, match=f"entry 2 has {full} tokens, the context holds {full - 2}"):
         InstructionDataset(entries, tokenizer, "alpaca_short", context_length=full - 2)
 
     context = prompt + 10
-    dataset = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=context, too_long="leave out")
-    assert dataset.left_out == [(2, full)]
+    dataset = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=context, too_long="drop")
+    assert dataset.dropped == [(2, full)]
     assert len(dataset) == 2
-    assert (
-        f"1 left out and 0 cut for the context of {context} (the longest has {full} tokens)"
-        in dataset.length_report(context)
-    )
+    report = f"1 dropped and 0 cut for the context of {context} (the longest has {full} tokens)"
+    assert dataset.length_report() == report
 
     dataset = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=context, too_long="cut")
     assert dataset.cut == [(2, full)]
@@ -116,16 +114,16 @@ def test_entries_beyond_the_context(tokenizer, entries):
     one_left = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=prompt, too_long="cut")
     assert sum(one_left[1].trained) == 1
     none_left = InstructionDataset(entries, tokenizer, "alpaca_short", context_length=prompt - 1, too_long="cut")
-    assert none_left.left_out == [(2, full)]
+    assert none_left.dropped == [(2, full)]
     assert normal < prompt
 
 
 def test_nothing_left_is_an_error(tokenizer, entries):
-    with pytest.raises(ValueError, match="no entry to train on: 20 given, 20 left out"):
-        InstructionDataset(entries, tokenizer, context_length=5, too_long="leave out")
+    with pytest.raises(ValueError, match="no entry to train on: 20 given, 20 dropped"):
+        InstructionDataset(entries, tokenizer, context_length=5, too_long="drop")
     with pytest.raises(ValueError, match="no entry to train on: 0 given"):
         InstructionDataset([], tokenizer)
-    with pytest.raises(ValueError, match="got 'drop'"):
-        InstructionDataset(entries, tokenizer, too_long="drop")
+    with pytest.raises(ValueError, match="got 'skip'"):
+        InstructionDataset(entries, tokenizer, too_long="skip")
     with pytest.raises(ValueError, match="entry 1 has no 'output'"):
         InstructionDataset([{"instruction": "a"}], tokenizer)

@@ -13,6 +13,10 @@ def model():
     return GPTModel(cfg | {"drop_rate": 0.0, "qkv_bias": False}).eval()
 
 
+def ids_of(generated):
+    return [result.ids for result in generated]
+
+
 def write_slowly(model, prompt, max_new_tokens, stop_ids=()):
     """One prompt, no cache, no padding: the whole sequence again for each token."""
     ids = list(prompt)
@@ -29,25 +33,32 @@ PROMPTS = [[1], [5, 6, 7, 8, 9], [3, 3], [0] * 12, [39, 1, 2], [7] * 24]
 
 def test_a_batch_of_any_lengths_equals_each_alone(model):
     expected = [write_slowly(model, prompt, 15) for prompt in PROMPTS]
-    assert generate(model, PROMPTS, max_new_tokens=15) == expected
+    assert ids_of(generate(model, PROMPTS, max_new_tokens=15)) == expected
     assert len(set(map(tuple, expected))) > 3
 
 
 def test_stop_ids_end_a_row_and_are_not_returned(model):
-    free = generate(model, PROMPTS, max_new_tokens=15)
+    free = ids_of(generate(model, PROMPTS, max_new_tokens=15))
     stop = {free[0][4], free[1][2]}
     expected = [write_slowly(model, prompt, 15, stop) for prompt in PROMPTS]
-    assert generate(model, PROMPTS, max_new_tokens=15, stop_ids=stop) == expected
+    results = generate(model, PROMPTS, max_new_tokens=15, stop_ids=stop)
+    assert ids_of(results) == expected
+    full = [len(prompt) + len(ids) > 24 for prompt, ids in zip(PROMPTS, expected)]
+    reasons = ["context" if f else "length" if len(ids) == 15 else "stop" for f, ids in zip(full, expected)]
+    assert [result.reason for result in results] == reasons
+    assert {"context", "stop"} <= set(reasons)
     assert len({len(row) for row in expected}) > 2
 
 
 def test_a_full_context_ends_a_row(model):
-    lengths = [len(row) for row in generate(model, PROMPTS, max_new_tokens=100)]
+    results = generate(model, PROMPTS, max_new_tokens=100)
+    lengths = [len(result.ids) for result in results]
+    assert {result.reason for result in results} == {"context"}
     assert lengths == [24 - len(prompt) + 1 for prompt in PROMPTS]
 
 
 def test_finished_rows_leave_the_batch(model):
-    stop = {generate(model, PROMPTS[:2], max_new_tokens=5)[0][2]}
+    stop = {generate(model, PROMPTS[:2], max_new_tokens=5)[0].ids[2]}
     sizes, counts = [], []
     model.final_norm.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[0]))
     generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, on_finished=counts.append)
@@ -71,3 +82,12 @@ def test_nothing_asked_nothing_written(model):
 def test_wrong_requests(model, prompts, new, message):
     with pytest.raises(ValueError, match=message):
         generate(model, prompts, max_new_tokens=new)
+
+
+def test_dropout_is_off_and_the_mode_comes_back():
+    torch.manual_seed(0)
+    cfg = {"vocab_size": 40, "context_length": 24, "emb_dim": 16, "n_heads": 2, "n_layers": 2}
+    model = GPTModel(cfg | {"drop_rate": 0.5, "qkv_bias": False}).train()
+    results = [generate(model, PROMPTS, max_new_tokens=10) for _ in range(3)]
+    assert model.training
+    assert results[0] == results[1] == results[2]

@@ -24,7 +24,8 @@ def tuned(tiny, tokenizer, entries):
 def test_answers_come_in_order_and_end_where_training_ended_them(tuned, tokenizer, entries):
     tuned.train()
     responses = respond(tuned, tokenizer, entries, TEMPLATE, batch_size=7)
-    assert exact_match(responses, entries) == 1.0
+    assert exact_match([response.text for response in responses], entries) == 1.0
+    assert {response.reason for response in responses} == {"stop"}
     assert tuned.training
     assert responses == respond(tuned, tokenizer, entries, TEMPLATE, batch_size=1)
 
@@ -34,11 +35,19 @@ def test_outputs_are_not_looked_at(tuned, tokenizer, entries):
     assert respond(tuned, tokenizer, blind, TEMPLATE) == respond(tuned, tokenizer, entries, TEMPLATE)
 
 
-def test_wrong_entries(tiny, tokenizer):
+def test_what_cannot_be_answered_keeps_its_place(tuned, tokenizer, entries):
+    long = {"instruction": "x" * 200}
+    responses = respond(tuned, tokenizer, [entries[0], long, entries[1]], TEMPLATE)
+    assert responses[1] == ("", "prompt too long")
+    assert [responses[0], responses[2]] == respond(tuned, tokenizer, entries[:2], TEMPLATE)
+    assert respond(tuned, tokenizer, entries, TEMPLATE, max_new_tokens=1)[0].reason == "length"
+
+
+def test_wrong_requests(tiny, tokenizer, entries):
     with pytest.raises(ValueError, match="entry 2 has no 'instruction'"):
         respond(tiny, tokenizer, [{"instruction": "a"}, {"input": "b"}], TEMPLATE)
-    with pytest.raises(ValueError, match=r"entry 1 has a prompt of \d+ tokens, the context holds 160"):
-        respond(tiny, tokenizer, [{"instruction": "x" * 200}], TEMPLATE)
+    with pytest.raises(ValueError, match="batch_size must be >= 1, got -1"):
+        respond(tiny, tokenizer, entries, TEMPLATE, batch_size=-1)
 
 
 def test_exact_match_counts_to_the_letter():

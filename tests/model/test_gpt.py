@@ -198,3 +198,14 @@ def test_the_cache_counts_towards_the_context(model):
             model(torch.zeros(1, 2, dtype=torch.int64), cache=cache)
     with pytest.raises(ValueError, match="got 41"):
         model(torch.zeros(1, 1, dtype=torch.int64), positions=torch.tensor([[40]]))
+
+
+def test_checkpoints_of_the_books_class_load_with_their_masks(model):
+    state = dict(model.state_dict())
+    for number in range(3):
+        state[f"trf_blocks.{number}.att.mask"] = torch.ones(40, 40).triu(1)
+    twin = GPTModel(BOOK)
+    twin.load_state_dict(state)
+    assert all(weight.equal(state[name]) for name, weight in twin.state_dict().items())
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        twin.load_state_dict(state | {"trf_blocks.0.att.other": torch.ones(1)})

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gptlab.data import InstructionDataset, collate
+from gptlab.model import GPTModel
 from gptlab.training import evaluate, loop, make_optimizer, next_token_loss, train, warmup_cosine
 
 quietly = partial(train, progress=False)
@@ -52,12 +53,17 @@ def test_one_step_is_what_pytorch_does_by_hand(tiny, batches):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_evaluating_does_not_change_the_training(tiny, batches):
+def test_evaluating_does_not_change_the_training():
+    """With dropout and a shuffled loader, both of which draw from the global random state."""
+    cfg = {"vocab_size": 20, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+    rows = torch.randint(0, 20, (12, 9), generator=torch.Generator().manual_seed(0))
+    data = torch.utils.data.TensorDataset(rows[:, :-1], rows[:, 1:])
     results = []
-    for validation in (None, batches):
-        model, data = copy.deepcopy(tiny), copy.deepcopy(batches)
+    for validation in (None, DataLoader(data, 2, shuffle=True)):
         torch.manual_seed(0)
-        quietly(model, data, optimizer=make_optimizer(model, 1e-3), epochs=2, validation=copy.deepcopy(validation))
+        model = GPTModel(cfg | {"drop_rate": 0.3, "qkv_bias": False})
+        batches = DataLoader(data, 4, shuffle=True)
+        quietly(model, batches, optimizer=make_optimizer(model, 1e-3), epochs=3, validation=validation)
         results.append(model.tok_emb.weight)
     assert results[0].equal(results[1])
 
@@ -114,6 +120,8 @@ def test_weight_decay_spares_biases_and_norms(tiny):
 def test_wrong_settings(tiny, batches):
     with pytest.raises(ValueError, match="1 epochs of 0 batches"):
         quietly(tiny, [], optimizer=make_optimizer(tiny, 1e-3))
+    with pytest.raises(ValueError, match="iterable anew, got a generator"):
+        quietly(tiny, (batch for batch in batches), optimizer=make_optimizer(tiny, 1e-3))
     with pytest.raises(ValueError, match="0 epochs of 5 batches"):
         quietly(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), epochs=0)
     for rate in (0.0, -1.0, float("nan"), float("inf")):

@@ -1,0 +1,58 @@
+"""The README is true: its code runs, its files are there, its demo output is what the demo prints."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gptlab
+from gptlab.demo import _tell_table
+
+REPOSITORY = Path(gptlab.__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[0])
+def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    said = re.findall(r"# prints (.*)", code)
+    for line in said:
+        assert line in capsys.readouterr().out
+
+
+def test_the_demos_output_is_that_of_todays_demo(tmp_path):
+    """Its numbers come from a full run; its lines must be the ones that the demo still prints."""
+    [printed] = [block for block in blocks("text") if "exact match" in block]
+    report = {"parameters": 1, "seconds": 1.0, "held_out_accuracy_before": 0.0, "held_out_accuracy_after": 1.0}
+    report |= {"held_out_accuracy_control": 0.0, "skill_accuracy": 1.0, "chance": 0.1}
+    today: list[str] = []
+    _tell_table(report, 1.0, today.append)
+    without_numbers = [re.sub(r"[\d.,]+", "", line).split() for line in "\n".join(today).splitlines()]
+    assert [re.sub(r"[\d.,]+", "", line).split() for line in printed.strip().splitlines()][: len(without_numbers)] == (
+        without_numbers
+    )
+
+
+def test_there_is_code():
+    assert len(blocks("python")) >= 1
+    assert "make demo" in blocks("sh")[0]
+    assert "make test" in blocks("sh")[0]
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"gptlab (\w+) -", README))))
+def test_commands_of_the_readme_exist(command):
+    from gptlab.__main__ import _parser
+
+    with pytest.raises(SystemExit) as stopped:
+        _parser().parse_args([command, "--help"])
+    assert stopped.value.code == 0
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_links_and_pictures_are_there(target):
+    assert (REPOSITORY / target).exists()

@@ -1,0 +1,264 @@
+"""The command line, as its user meets it: exit codes, one clear line, files whole or not there."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gptlab import __main__ as cli
+from gptlab import demo
+from gptlab.data import load_entries
+from gptlab.training import load_checkpoint, loop
+
+
+@pytest.fixture
+def data(tmp_path, entries):
+    path = tmp_path / "entries.json"
+    path.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def run(capsys, *arguments):
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def fails(capsys, *arguments) -> str:
+    """Run, expect exit code 2 and one line of error, and return the line."""
+    code, _, error = run(capsys, *arguments)
+    assert code == 2
+    assert error.startswith("gptlab: ")
+    assert len(error.splitlines()) == 1
+    return error
+
+
+def tree(directory) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_finetune_then_generate(checkpoint_dir, data, entries, tmp_path, capsys):
+    out = tmp_path / "tuned"
+    options = ["--epochs", "3", "--learning-rate", "5e-3", "--batch-size", "4", "--quiet"]
+    code, told, _ = run(capsys, "finetune", "--model", checkpoint_dir, "--data", data, "--out", out, *options)
+    assert code == 0
+    assert "18 entries to train on, 2 to validate; 0 dropped and 0 cut" in told
+    assert told.count("validation loss") == 3
+    assert load_checkpoint(out).template.name == "alpaca_short"
+    assert not load_checkpoint(out).model.tok_emb.weight.equal(load_checkpoint(checkpoint_dir).model.tok_emb.weight)
+
+    code, answer, _ = run(capsys, "generate", "--model", out, "Say the number 3.")
+    assert code == 0
+    assert answer.strip()
+    answers = tmp_path / "answers" / "a.json"
+    code, told, _ = run(capsys, "generate", "--model", out, "--data", data, "--out", answers, "--quiet")
+    assert code == 0
+    assert told.startswith(f"20 responses are in {answers} (ended by: ")
+    saved = load_entries(answers, needs=["instruction", "output", "model_response"])
+    added = {"model_response", "ended_by"}
+    assert [{key: value for key, value in entry.items() if key not in added} for entry in saved] == entries
+    assert saved[3]["model_response"] == answer.strip()
+
+
+def test_finetune_with_another_template_remembers_it(checkpoint_dir, data, tmp_path, capsys):
+    template = tmp_path / "short.json"
+    template.write_text(
+        json.dumps(
+            {"prompt_input": "{instruction} {input}:", "prompt_no_input": "{instruction}:", "response_split": ":"}
+        ),
+        encoding="utf-8",
+    )
+    arguments = ["finetune", "--model", checkpoint_dir, "--data", data, "--out", tmp_path / "o", "--epochs", "1"]
+    assert run(capsys, *arguments, "--template", template, "--train-on", "all", "--quiet")[0] == 0
+    template.unlink()
+    assert load_checkpoint(tmp_path / "o").template.prompt({"instruction": "a", "input": "b"}) == "a b:"
+
+
+def test_the_same_seed_tunes_the_same_model(checkpoint_dir, data, tmp_path, capsys):
+    for name in ("a", "b"):
+        arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / name, "--epochs", "1", "--quiet"]
+        run(capsys, "finetune", *arguments)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monkeypatch, capsys):
+    lines = iter(["Where is Fenn?", "", "x" * 500, "And the mill?"])
+
+    def typed(prompt):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--max-new-tokens", "5")
+    assert (code, error) == (0, "")
+    assert "(prompt too long)" in told
+
+
+WRONG_DATA = [
+    (None, r"nowhere.json"),
+    ("oops", "is not JSON"),
+    ("{}", "must hold a JSON list"),
+    ("[]", "holds no entries"),
+    ('[{"instruction": "a", "output": "b"}, {"instruction": "c"}]', "entry 2 has no 'output'"),
+    ('[{"instruction": "a", "output": "b"}]', "1 entries into 1 and 0"),
+    ("[" * 100_000, "is not JSON"),
+    ('[{"instruction": "a", "output": "\\ud83d"}]', "entry 1, 'output': character 0 is"),
+    (
+        '[{"instruction": "' + "a " * 300 + '", "output": "b"}]',
+        "no entry to train on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG_DATA)
+def test_wrong_data(checkpoint_dir, tmp_path, capsys, content, message):
+    path = tmp_path / "nowhere.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    before = tree(tmp_path)
+    arguments = ["--model", checkpoint_dir, "--data", path, "--out", tmp_path / "out", "--val-share", "0.5", "--quiet"]
+    if "into" in message:
+        arguments[-2] = "0.1"
+    assert message in fails(capsys, "finetune", *arguments)
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--model", "missing", "missing is no checkpoint"),
+        ("--model", "entries.json", "entries.json is no checkpoint"),
+        ("--out", "entries.json/tuned", "entries.json is a file"),
+        ("--val-share", "1.5", "between 0 and 1, got 1.5"),
+        ("--learning-rate", "-1", "positive and finite, got -1.0"),
+        ("--template", "alpacca", "no template is called 'alpacca'"),
+        ("--device", "gpu", "got 'gpu'"),
+        ("--too-long", "raise", None),
+    ],
+)
+def test_wrong_settings_of_finetune(checkpoint_dir, data, tmp_path, capsys, monkeypatch, option, value, message):
+    monkeypatch.chdir(tmp_path)
+    arguments = {"--model": checkpoint_dir, "--data": data, "--out": "out", "--batch-size": 2, "--epochs": 1}
+    arguments[option] = value
+    flat = [part for pair in arguments.items() for part in pair]
+    if message is None:
+        assert run(capsys, "finetune", *flat, "--quiet")[0] == 0
+    else:
+        assert message in fails(capsys, "finetune", *flat, "--quiet")
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_is_cut_or_left_out_is_said(checkpoint_dir, data, entries, tmp_path, capsys):
+    long = {"instruction": "Tell.", "output": "the mill " * 60}
+    data.write_text(json.dumps([*entries, long, long]), encoding="utf-8")
+    arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / "out", "--epochs", "1", "--quiet"]
+    _, told, _ = run(capsys, "finetune", *arguments)
+    assert "2 dropped and 0 cut for the context of 160 (the longest has" in told
+    _, told, _ = run(capsys, "finetune", *arguments, "--too-long", "cut")
+    assert "0 dropped and 2 cut" in told
+    error = fails(capsys, "finetune", *arguments, "--too-long", "raise")
+    assert error.startswith("gptlab: entry 21 has")  # its number in the file
+
+
+def test_a_diverging_training_keeps_the_last_epoch(checkpoint_dir, data, tmp_path, capsys, monkeypatch):
+    real, steps = loop.next_token_loss, []
+
+    def breaking(model, inputs, targets):
+        total, count = real(model, inputs, targets)
+        if torch.is_grad_enabled():
+            steps.append(1)
+        return (total * float("nan") if len(steps) == 5 else total), count
+
+    monkeypatch.setattr(loop, "next_token_loss", breaking)
+    out = tmp_path / "out"
+    arguments = [
+        "--model",
+        checkpoint_dir,
+        "--data",
+        data,
+        "--out",
+        out,
+        "--batch-size",
+        "6",
+        "--epochs",
+        "3",
+        "--quiet",
+    ]
+    assert "stopped at step 5: loss is nan" in fails(capsys, "finetune", *arguments)
+    assert load_checkpoint(out).model.tok_emb.weight.isfinite().all()
+
+
+def test_generate_needs_one_thing_to_answer(checkpoint_dir, data, tmp_path, capsys):
+    model = ["generate", "--model", checkpoint_dir]
+    assert "either a PROMPT or --data" in fails(capsys, *model)
+    assert "either a PROMPT or --data" in fails(capsys, *model, "a", "--data", data, "--out", tmp_path / "o.json")
+    assert "go together" in fails(capsys, *model, "--data", data)
+    assert "is a directory" in fails(capsys, *model, "--data", data, "--out", tmp_path)
+    assert "--input goes with PROMPT" in fails(capsys, *model, "--data", data, "--out", tmp_path / "o", "--input", "x")
+    assert "surrogate" in fails(capsys, *model, "a\udcff")
+    assert "longer than the context of 160" in fails(capsys, *model, "x" * 300)
+
+
+def test_one_long_prompt_does_not_cost_the_others_their_answers(checkpoint_dir, data, entries, tmp_path, capsys):
+    data.write_text(json.dumps([entries[0], {"instruction": "x" * 300}, entries[1]]), encoding="utf-8")
+    arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / "o.json", "--quiet"]
+    code, told, _ = run(capsys, "generate", *arguments)
+    assert code == 0
+    assert "1 prompt too long" in told
+    saved = load_entries(tmp_path / "o.json", needs=["instruction", "ended_by"])
+    assert [entry["ended_by"] == "prompt too long" for entry in saved] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--epochs", "0"), ("--batch-size", "x"), ("--seed", "9" * 25), ("--seed", "-1"), ("--out", ""), ("--model", "")],
+)
+def test_impossible_options_are_refused_by_the_parser(capsys, option, value):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["finetune", "--model", "m", "--data", "d", "--out", "o", option, value])
+    assert stopped.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+def test_a_rate_that_breaks_the_model_saves_nothing(checkpoint_dir, data, tmp_path, capsys):
+    arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / "out", "--epochs", "1", "--quiet"]
+    assert "training stopped at step" in fails(capsys, "finetune", *arguments, "--learning-rate", "1e30")
+    arguments += ["--batch-size", "100"]  # one step, after which no other batch shows the damage
+    assert "validation loss is nan" in fails(capsys, "finetune", *arguments, "--learning-rate", "1e30")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_is_not_an_accident(monkeypatch, tmp_path, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupted)
+    code, _, error = run(capsys, "demo", "--out", tmp_path)
+    assert code == 130
+    assert "Traceback" not in error
+
+
+def test_it_starts_as_a_module_and_prints_on_any_terminal(checkpoint_dir):
+    """A random model writes bytes that are no text; a terminal that cannot show them is no reason to stop."""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [
+        sys.executable,
+        "-m",
+        "gptlab",
+        "generate",
+        "--model",
+        str(checkpoint_dir),
+        "你好",
+        "--max-new-tokens",
+        "40",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    helped = subprocess.run([sys.executable, "-m", "gptlab", "--help"], capture_output=True, check=True)
+    assert all(name in helped.stdout for name in (b"demo", b"finetune", b"generate", b"chat"))
