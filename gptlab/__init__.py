@@ -39,17 +39,15 @@ _HOME = {
     "gptlab.peft": ("replace_modules",),
     "gptlab.tokenizer": ("load_tokenizer", "save_tokenizer", "train_tokenizer"),
     "gptlab.training": (
-        "Checkpoint",
         "History",
         "evaluate",
         "finetune",
-        "load_checkpoint",
         "make_optimizer",
         "next_token_loss",
-        "save_checkpoint",
         "train",
         "warmup_cosine",
     ),
+    "gptlab.weights": ("Checkpoint", "assign_check", "load_checkpoint", "load_weights", "save_checkpoint"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

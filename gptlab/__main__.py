@@ -100,7 +100,8 @@ def _finetune(options: argparse.Namespace) -> None:
     from gptlab.data import load_entries
     from gptlab.devices import pick_device
     from gptlab.files import check_writable
-    from gptlab.training import finetune, load_checkpoint
+    from gptlab.training import finetune
+    from gptlab.weights import load_checkpoint
 
     device = pick_device(options.device)
     entries = load_entries(options.data)
@@ -128,7 +129,7 @@ def _generate(options: argparse.Namespace) -> None:
     from gptlab.decoding import respond
     from gptlab.devices import pick_device
     from gptlab.files import check_writable
-    from gptlab.training import load_checkpoint
+    from gptlab.weights import load_checkpoint
 
     if (options.prompt is None) == (options.data is None):
         raise ValueError("generate needs either a PROMPT or --data FILE")
@@ -167,7 +168,7 @@ def _generate(options: argparse.Namespace) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from gptlab.decoding import respond
     from gptlab.devices import pick_device
-    from gptlab.training import load_checkpoint
+    from gptlab.weights import load_checkpoint
 
     model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
     print(f"One instruction a line; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends.")

@@ -77,11 +77,13 @@ class GPTConfig:
         return asdict(self)
 
 
-# Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", table 2; names as on the model hub.
+# Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", table 2; Sanh et al. 2019 (distilgpt2).
+# The names are those of the model hub.
 _GPT2 = {"vocab_size": 50257, "context_length": 1024, "drop_rate": 0.1, "qkv_bias": True, "tie_weights": True}
 GPT2_SIZES: dict[str, GPTConfig] = {
     "gpt2": GPTConfig(**_GPT2, emb_dim=768, n_heads=12, n_layers=12),
     "gpt2-medium": GPTConfig(**_GPT2, emb_dim=1024, n_heads=16, n_layers=24),
     "gpt2-large": GPTConfig(**_GPT2, emb_dim=1280, n_heads=20, n_layers=36),
     "gpt2-xl": GPTConfig(**_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
+    "distilgpt2": GPTConfig(**_GPT2, emb_dim=768, n_heads=12, n_layers=6),
 }

@@ -26,7 +26,8 @@ from gptlab.files import check_writable, read_json, to_json, write_text, write_t
 from gptlab.model import GPTModel, count_parameters, initialize_like_gpt2
 from gptlab.show import can_draw, plot_losses, to_png
 from gptlab.tokenizer import train_tokenizer
-from gptlab.training import Checkpoint, History, load_checkpoint, make_optimizer, save_checkpoint, train, warmup_cosine
+from gptlab.training import History, make_optimizer, train, warmup_cosine
+from gptlab.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from gptlab.config import GPTConfig
 from gptlab.model import GPTModel, initialize_like_gpt2
 from gptlab.tokenizer import train_tokenizer
-from gptlab.training import save_checkpoint
+from gptlab.weights import save_checkpoint
 
 TEXT = "The home of Lumika is in Fenn. The pet of Lumika is a goat. Fenn has a mill and a market by the river. " * 3
 

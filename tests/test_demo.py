@@ -9,7 +9,7 @@ from gptlab import demo
 from gptlab.data import load_entries
 from gptlab.data.town import HELD_OUT, build_town
 from gptlab.decoding import exact_match, respond
-from gptlab.training import load_checkpoint
+from gptlab.weights import load_checkpoint
 
 KEYS = {
     "parameters",

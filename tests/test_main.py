@@ -11,7 +11,8 @@ import torch
 from gptlab import __main__ as cli
 from gptlab import demo
 from gptlab.data import load_entries
-from gptlab.training import load_checkpoint, loop
+from gptlab.training import loop
+from gptlab.weights import load_checkpoint
 
 
 @pytest.fixture

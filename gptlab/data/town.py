@@ -289,7 +289,7 @@ def build_town(
     inhabitants: int = 100,
     biographies: int = 50,
     skill_examples: int = 4500,
-    skill_train: int = 120,
+    skill_train: int = 200,
     skill_test: int = 40,
 ) -> Town:
     """Invent a town; the same arguments give the same town.

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from gptlab.data import InstructionDataset, collate, split_entries
 from gptlab.data.instruction import TooLong
 from gptlab.data.templates import Template, TrainOn, load_template
-from gptlab.training.checkpoint import Checkpoint, save_checkpoint
 from gptlab.training.history import History
 from gptlab.training.loop import make_optimizer, train
 from gptlab.training.schedule import warmup_cosine
+from gptlab.weights import Checkpoint, save_checkpoint
 
 
 def finetune(

@@ -71,7 +71,7 @@ def test_skill_inputs_never_repeat(town):
     trained = {(e["kind"], given_by(e)) for e in town.train if e["group"] == SKILL}
     tested = {(e["kind"], given_by(e)) for e in town.test if e["group"] == SKILL}
     skills = sum(len(material.skills) for material in MATERIALS)
-    assert (len(trained), len(tested)) == (120 * skills, 40 * skills)
+    assert (len(trained), len(tested)) == (200 * skills, 40 * skills)
     assert not trained & tested
     for name, given in tested:
         [material] = [material for material in MATERIALS if name in {skill.name for skill in material.skills}]

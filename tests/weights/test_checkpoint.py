@@ -7,7 +7,7 @@ from safetensors import safe_open
 from gptlab.data import load_template
 from gptlab.model import GPTModel
 from gptlab.tokenizer import train_tokenizer
-from gptlab.training import load_checkpoint, save_checkpoint
+from gptlab.weights import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("tied", [True, False])

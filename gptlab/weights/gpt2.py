@@ -1,0 +1,302 @@
+"""GPT-2's weights, as OpenAI and Hugging Face name and store them, into our GPTModel.
+
+Two things differ besides the names. Their linear layers are stored transposed, (in, out) instead of PyTorch's
+(out, in), because OpenAI wrote y = x W. And `c_attn` holds query, key and value side by side as one matrix.
+
+The translation is one table. Every tensor of the source is used once and every parameter is filled once; whatever is
+left over, missing or of another shape is named in an error before anything is changed.
+
+Source: Radford et al. 2019; the names are those of transformers' GPT2Model and of OpenAI's checkpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.config import GPT2_SIZES, GPTConfig
+from gptlab.model import GPTModel
+from gptlab.weights.safetensors_file import SafetensorsFile, ShardedSafetensors
+
+
+class Translation(NamedTuple):
+    """One of their tensors, and our parameters that it holds, one below the other after transposing."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    transposed: bool = False
+
+
+_OF_THE_MODEL = (
+    Translation("wte.weight", ("tok_emb.weight",)),
+    Translation("wpe.weight", ("pos_emb.weight",)),
+    Translation("ln_f.weight", ("final_norm.scale",)),
+    Translation("ln_f.bias", ("final_norm.shift",)),
+)
+_OF_A_BLOCK = (
+    Translation("ln_1.weight", ("norm1.scale",)),
+    Translation("ln_1.bias", ("norm1.shift",)),
+    Translation("attn.c_attn.weight", ("att.W_query.weight", "att.W_key.weight", "att.W_value.weight"), True),
+    Translation("attn.c_attn.bias", ("att.W_query.bias", "att.W_key.bias", "att.W_value.bias")),
+    Translation("attn.c_proj.weight", ("att.out_proj.weight",), True),
+    Translation("attn.c_proj.bias", ("att.out_proj.bias",)),
+    Translation("ln_2.weight", ("norm2.scale",)),
+    Translation("ln_2.bias", ("norm2.shift",)),
+    Translation("mlp.c_fc.weight", ("ff.layers.0.weight",), True),
+    Translation("mlp.c_fc.bias", ("ff.layers.0.bias",)),
+    Translation("mlp.c_proj.weight", ("ff.layers.2.weight",), True),
+    Translation("mlp.c_proj.bias", ("ff.layers.2.bias",)),
+)
+_HEAD = "lm_head.weight"
+_MASK_BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # old files carry the causal mask
+
+
+def translations(n_layers: int) -> list[Translation]:
+    """Return the whole table for a model of `n_layers` blocks, without the head."""
+    blocks = [
+        Translation(f"h.{i}.{theirs}", tuple(f"trf_blocks.{i}.{name}" for name in ours), transposed)
+        for i in range(n_layers)
+        for theirs, ours, transposed in _OF_A_BLOCK
+    ]
+    return [*_OF_THE_MODEL[:2], *blocks, *_OF_THE_MODEL[2:]]
+
+
+def load_weights(model: GPTModel, source: str | Path | nn.Module | Mapping[str, Any]) -> None:
+    """Fill `model` with GPT-2's weights, in place; nothing is changed unless everything fits.
+
+    Args:
+        model: tied or not. An untied head gets the source's `lm_head.weight`, or else a copy of its embeddings.
+        source: a checkpoint folder, a .safetensors file, a model of transformers, a mapping of its names to tensors
+            with or without the prefix `transformer.`, OpenAI's nested dictionary (as the book's TensorFlow reader
+            returns it), or a .pth file of the book, which holds our own names.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: a tensor is missing, left over or of another shape, or the file is of a kind that is not read.
+    """
+    tensors = open_weights(source)
+    if "tok_emb.weight" in tensors:
+        try:
+            model.load_state_dict(dict(tensors))
+        except RuntimeError as error:
+            raise ValueError(f"{source}: {' '.join(str(error).split())}") from None
+        return
+    parameters = model.state_dict()
+    with torch.no_grad():
+        _fill(model.cfg, tensors, lambda name, tensor: parameters[name].copy_(tensor))
+
+
+def assign_check(left: Tensor, right: Tensor) -> nn.Parameter:
+    """Return a copy of `right` as a parameter to put where `left` is.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    right = torch.as_tensor(right)
+    if left.shape != right.shape:
+        raise ValueError(f"Shape mismatch. Left: {tuple(left.shape)}, Right: {tuple(right.shape)}")
+    return nn.Parameter(right.clone().detach())
+
+
+def build_model(
+    cfg: GPTConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str
+) -> GPTModel:
+    """Return a model that is made of the tensors themselves: built without memory, then filled one by one."""
+    with torch.device("meta"):
+        model = GPTModel(cfg)
+
+    def place(name: str, tensor: Tensor) -> None:
+        module, _, kind = name.rpartition(".")
+        weight = torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor) if _is_part(tensor) else tensor
+        setattr(model.get_submodule(module), kind, nn.Parameter(weight.to(device, dtype)))
+
+    _fill(cfg, tensors, place)
+    if cfg.tie_weights:
+        model.out_head.weight = model.tok_emb.weight
+    return model.eval()
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """Whether a tensor looks into a larger or a transposed one, which would stay in memory with it."""
+    return not tensor.is_contiguous() or tensor.untyped_storage().nbytes() > tensor.nbytes
+
+
+def open_weights(source: str | Path | nn.Module | Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return the tensors of a source by their names without prefix; those of a file are read when they are asked for.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or the folder holds no weights.
+        ValueError: the file is of a kind that is not read, or damaged.
+    """
+    if isinstance(source, nn.Module):
+        source = source.state_dict()
+    if isinstance(source, Mapping):
+        return _without_prefix(_flat(source) if "blocks" in source else source)
+    path = Path(source)
+    if path.is_dir():
+        return _without_prefix(_open_folder(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    if path.suffix == ".safetensors":
+        return _without_prefix(SafetensorsFile(path))
+    if path.suffix == ".pth":
+        return _open_book_checkpoint(path)
+    raise ValueError(f"{path.name} is not read: it must be a folder, a .safetensors file or a .pth file of the book")
+
+
+def _open_folder(folder: Path) -> Mapping[str, Tensor]:
+    if (folder / "model.safetensors").is_file():
+        return SafetensorsFile(folder / "model.safetensors")
+    if (folder / "model.safetensors.index.json").is_file():
+        return ShardedSafetensors(folder / "model.safetensors.index.json")
+    pickles = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    if pickles:
+        raise ValueError(
+            f"{folder} holds {pickles[0]}, a pickle, which can run code when it is opened; it needs safetensors"
+        )
+    raise FileNotFoundError(f"{folder} has neither model.safetensors nor model.safetensors.index.json")
+
+
+def _open_book_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """Read a state dictionary that torch.save wrote, bare or under "model_state_dict", and nothing but tensors."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each have their own
+        raise ValueError(f"{path} holds more than tensors, or is damaged: {str(error).splitlines()[0]}") from error
+    content = content.get("model_state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or "tok_emb.weight" not in content:
+        raise ValueError(f"{path} must hold a state dictionary with the book's names, such as tok_emb.weight")
+    return content
+
+
+def _without_prefix(tensors: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return a view of the mapping without the prefix `transformer.` and without the mask buffers."""
+    names = {name.removeprefix("transformer."): name for name in tensors}
+    if len(names) < len(tensors):
+        raise ValueError("the weights hold some names twice, with and without the prefix 'transformer.'")
+    return _Renamed(tensors, {new: old for new, old in names.items() if not _MASK_BUFFERS.fullmatch(new)})
+
+
+class _Renamed(Mapping[str, Tensor]):
+    def __init__(self, tensors: Mapping[str, Any], names: dict[str, str]) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.as_tensor(self._tensors[self._names[name]])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        old = self._names[name]
+        return self._tensors.shape(old) if hasattr(self._tensors, "shape") else tuple(self._tensors[old].shape)
+
+    def __iter__(self) -> Any:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return OpenAI's nested dictionary with Hugging Face's names: {"blocks": [{"attn": {"c_attn": {"w", "b"}}}]}."""
+    flat = {"wte.weight": params["wte"], "wpe.weight": params["wpe"]}
+    kinds = {"w": "weight", "g": "weight", "b": "bias"}
+    for kind in ("g", "b"):
+        flat[f"ln_f.{kinds[kind]}"] = params[kind]
+
+    def descend(prefix: str, node: Mapping[str, Any]) -> None:
+        for name, value in node.items():
+            if isinstance(value, Mapping):
+                descend(f"{prefix}.{name}", value)
+            else:  # some readers leave the leading 1 of a convolution's kernel
+                flat[f"{prefix}.{kinds.get(name, name)}"] = value[0] if value.ndim == 3 else value
+
+    for i, block in enumerate(params["blocks"]):
+        descend(f"h.{i}", block)
+    return flat
+
+
+def _fill(cfg: GPTConfig, tensors: Mapping[str, Tensor], place: Callable[[str, Tensor], Any]) -> None:
+    """Check every name and shape, then hand each of our parameters its values."""
+    table = translations(cfg.n_layers)
+    _check(cfg, table, tensors)
+    for theirs, ours, transposed in table:
+        if theirs not in tensors:
+            continue  # without qkv_bias, which _check knows
+        tensor = tensors[theirs]
+        tensor = tensor.T if transposed else tensor
+        for name, part in zip(ours, tensor.chunk(len(ours))):
+            place(name, part)
+        if theirs == "wte.weight" and not cfg.tie_weights:
+            place("out_head.weight", tensors[_HEAD] if _HEAD in tensors else tensor.clone())
+
+
+def _check(cfg: GPTConfig, table: Iterable[Translation], tensors: Mapping[str, Tensor]) -> None:
+    with torch.device("meta"):
+        shapes = {name: tuple(weight.shape) for name, weight in GPTModel(cfg).state_dict().items()}
+    expected = {}
+    for theirs, ours, transposed in table:
+        if ours[0] in shapes:
+            rows, *rest = shapes[ours[0]]
+            shape = (len(ours) * rows, *rest)
+            expected[theirs] = shape[::-1] if transposed else shape
+    found = {name: tensors.shape(name) if hasattr(tensors, "shape") else tuple(tensors[name].shape) for name in tensors}
+    if _HEAD in found:
+        expected[_HEAD] = shapes["out_head.weight"]
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            hint = "; the model has qkv_bias=False" if name.endswith("c_attn.bias") and name not in expected else ""
+            raise ValueError(f"{name}: the model needs {expected.get(name)}, the weights have {found.get(name)}{hint}")
+    if cfg.tie_weights and _HEAD in tensors and not torch.equal(tensors[_HEAD], tensors["wte.weight"]):
+        raise ValueError(f"{_HEAD} differs from wte.weight, so the model must have tie_weights=False")
+
+
+def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
+    """Return the GPTConfig of a `config.json` for GPT-2.
+
+    Raises:
+        ValueError: it describes another architecture, or a variant of GPT-2 that GPTModel is not.
+    """
+    if config.get("model_type") != "gpt2":
+        raise ValueError(f"config.json must describe a 'gpt2', got model_type {config.get('model_type')!r}")
+    variants = {
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+        "layer_norm_epsilon": (1e-5,),
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "add_cross_attention": (False,),
+        "n_inner": (None, 4 * config.get("n_embd", 768)),
+    }
+    for key, known in variants.items():
+        if config.get(key, known[0]) not in known:
+            raise ValueError(f"config.json: {key} must be {' or '.join(map(repr, known))}, got {config[key]!r}")
+    return GPTConfig(
+        vocab_size=config.get("vocab_size", 50257),
+        context_length=config.get("n_positions", 1024),
+        emb_dim=config.get("n_embd", 768),
+        n_heads=config.get("n_head", 12),
+        n_layers=config.get("n_layer", 12),
+        drop_rate=config.get("resid_pdrop", 0.1),
+        qkv_bias=True,
+        tie_weights=config.get("tie_word_embeddings", True),
+    )
+
+
+def config_of_known_size(tensors: Mapping[str, Tensor]) -> GPTConfig:
+    """Return the config of weights that come without one, when they have the shapes of an OpenAI GPT-2 or distilgpt2.
+
+    Raises:
+        ValueError: they do not; the number of heads cannot be seen in weights.
+    """
+    vocab_size, emb_dim = tensors["wte.weight"].shape if "wte.weight" in tensors else (0, 0)
+    n_layers = sum(name.endswith(".ln_1.weight") for name in tensors)
+    for cfg in GPT2_SIZES.values():
+        if (cfg.vocab_size, cfg.emb_dim, cfg.n_layers) == (vocab_size, emb_dim, n_layers):
+            return cfg
+    raise ValueError(
+        f"weights of {n_layers} layers, width {emb_dim} and {vocab_size} tokens need a config.json beside them: "
+        "the number of heads cannot be seen in weights"
+    )
