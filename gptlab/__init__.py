@@ -37,7 +37,7 @@ _HOME = {
     "gptlab.devices": ("empty_cache", "pick_device"),
     "gptlab.model": ("GPTModel", "KVCache", "MultiHeadAttention", "count_parameters", "initialize_like_gpt2"),
     "gptlab.peft": ("replace_modules",),
-    "gptlab.tokenizer": ("load_tokenizer", "save_tokenizer", "train_tokenizer"),
+    "gptlab.tokenizer": ("gpt2_tokenizer", "load_tokenizer", "save_tokenizer", "train_tokenizer"),
     "gptlab.training": (
         "History",
         "evaluate",
@@ -47,7 +47,15 @@ _HOME = {
         "train",
         "warmup_cosine",
     ),
-    "gptlab.weights": ("Checkpoint", "assign_check", "load_checkpoint", "load_weights", "save_checkpoint"),
+    "gptlab.weights": (
+        "Checkpoint",
+        "assign_check",
+        "export_huggingface",
+        "load_checkpoint",
+        "load_gpt2",
+        "load_weights",
+        "save_checkpoint",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -85,6 +85,12 @@ def test_strange_text_survives_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
 
 
+@pytest.mark.parametrize("text", [" " * 10**6 + "x", "\n" * 10**6, "a" + "\t " * 10**6 + "b", "!" * 10**6])
+def test_endless_runs_survive_the_round_trip(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
+
+
 @pytest.mark.parametrize("method", ["encode", "encode_ordinary"])
 def test_a_lone_surrogate_is_an_error(tokenizer, method):
     with pytest.raises(ValueError, match=r"character 2 is '\\ud83d'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from gptlab.data.templates import Template, load_template, template_from_dict
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import load_tokenizer, tokenizer_files
+from gptlab.weights.huggingface import load_huggingface
 
 FORMAT = "gptlab-1"
 
@@ -58,19 +60,26 @@ def save_checkpoint(
 
 
 def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read what `save_checkpoint` wrote; the model comes in evaluation mode.
+    """Read what `save_checkpoint` wrote, or a GPT-2 in Hugging Face's form; the model comes in evaluation mode.
+
+    `config.json` says which of the two it is. Hugging Face's form has no template; it gets Alpaca's.
 
     Raises:
-        FileNotFoundError: the directory, or a file of the four, is missing.
+        FileNotFoundError: the directory, or one of its files, is missing.
         ValueError: a file is damaged, of another format, or the parts do not fit together.
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"{directory} is no checkpoint: it has no config.json")
     config = read_json(directory / "config.json")
+    if isinstance(config, dict) and "model_type" in config:
+        model, tokenizer = load_huggingface(directory, device=device)
+        if tokenizer is None:
+            raise ValueError(f"{directory} has no vocab.json and merges.txt; load_gpt2 loads the model without them")
+        return Checkpoint(model, tokenizer, load_template("alpaca"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise ValueError(f"{directory / 'config.json'} must say format {FORMAT!r}, got {found!r}")
+        raise ValueError(f"{directory / 'config.json'} must say format {FORMAT!r} or model_type 'gpt2', got {found!r}")
     for part in ("model", "template"):
         if not isinstance(config.get(part), dict):
             raise ValueError(f"{directory / 'config.json'} must hold an object {part!r}, got {config.get(part)!r}")
@@ -80,6 +89,49 @@ def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -
     model = GPTModel(cfg)
     _load_weights(model, directory / "model.safetensors")
     return Checkpoint(model.to(device).eval(), tokenizer, template)
+
+
+def load_gpt2(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    tie_weights: bool | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[GPTModel, tiktoken.Encoding | None]:
+    """Return a model and its tokenizer from a folder on the disk: a GPT-2 in Hugging Face's form, or one of our own.
+
+    Args:
+        path: a folder with config.json, or a single .safetensors file (with config.json beside it, or of the shape
+            of one of OpenAI's models).
+        dtype: of the weights that come out, whatever the file holds.
+        tie_weights: None does as the file says. False gives the head a copy of the embeddings, as the book has it.
+        device: where the weights go.
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer; None for a vocabulary that is not byte-level BPE.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        ValueError: a file is damaged, of another architecture, or does not fit the others.
+    """
+    path = Path(path)
+    own = path / "config.json"
+    if own.is_file() and isinstance(config := read_json(own), dict) and config.get("format") == FORMAT:
+        model, tokenizer, _ = load_checkpoint(path)
+        wanted = model.cfg.tie_weights if tie_weights is None else tie_weights
+        return _with_ties(model, wanted).to(device, dtype), tokenizer
+    return load_huggingface(path, dtype=dtype, tie_weights=tie_weights, device=device)
+
+
+def _with_ties(model: GPTModel, tie_weights: bool) -> GPTModel:
+    if tie_weights == model.cfg.tie_weights:
+        return model
+    weights = model.state_dict()
+    if tie_weights and not weights["out_head.weight"].equal(weights["tok_emb.weight"]):
+        raise ValueError("out_head.weight differs from tok_emb.weight, so the model must have tie_weights=False")
+    changed = GPTModel(replace(model.cfg, tie_weights=tie_weights))
+    changed.load_state_dict(weights)
+    return changed.eval()
 
 
 def _check_vocabulary(cfg: GPTConfig, tokenizer: tiktoken.Encoding) -> None:

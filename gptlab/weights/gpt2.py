@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gptlab.config import GPT2_SIZES, GPTConfig
+from gptlab.config import GPTConfig
 from gptlab.model import GPTModel
 from gptlab.weights.safetensors_file import SafetensorsFile, ShardedSafetensors
 
@@ -252,51 +252,3 @@ def _check(cfg: GPTConfig, table: Iterable[Translation], tensors: Mapping[str, T
             raise ValueError(f"{name}: the model needs {expected.get(name)}, the weights have {found.get(name)}{hint}")
     if cfg.tie_weights and _HEAD in tensors and not torch.equal(tensors[_HEAD], tensors["wte.weight"]):
         raise ValueError(f"{_HEAD} differs from wte.weight, so the model must have tie_weights=False")
-
-
-def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
-    """Return the GPTConfig of a `config.json` for GPT-2.
-
-    Raises:
-        ValueError: it describes another architecture, or a variant of GPT-2 that GPTModel is not.
-    """
-    if config.get("model_type") != "gpt2":
-        raise ValueError(f"config.json must describe a 'gpt2', got model_type {config.get('model_type')!r}")
-    variants = {
-        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-        "layer_norm_epsilon": (1e-5,),
-        "scale_attn_weights": (True,),
-        "scale_attn_by_inverse_layer_idx": (False,),
-        "add_cross_attention": (False,),
-        "n_inner": (None, 4 * config.get("n_embd", 768)),
-    }
-    for key, known in variants.items():
-        if config.get(key, known[0]) not in known:
-            raise ValueError(f"config.json: {key} must be {' or '.join(map(repr, known))}, got {config[key]!r}")
-    return GPTConfig(
-        vocab_size=config.get("vocab_size", 50257),
-        context_length=config.get("n_positions", 1024),
-        emb_dim=config.get("n_embd", 768),
-        n_heads=config.get("n_head", 12),
-        n_layers=config.get("n_layer", 12),
-        drop_rate=config.get("resid_pdrop", 0.1),
-        qkv_bias=True,
-        tie_weights=config.get("tie_word_embeddings", True),
-    )
-
-
-def config_of_known_size(tensors: Mapping[str, Tensor]) -> GPTConfig:
-    """Return the config of weights that come without one, when they have the shapes of an OpenAI GPT-2 or distilgpt2.
-
-    Raises:
-        ValueError: they do not; the number of heads cannot be seen in weights.
-    """
-    vocab_size, emb_dim = tensors["wte.weight"].shape if "wte.weight" in tensors else (0, 0)
-    n_layers = sum(name.endswith(".ln_1.weight") for name in tensors)
-    for cfg in GPT2_SIZES.values():
-        if (cfg.vocab_size, cfg.emb_dim, cfg.n_layers) == (vocab_size, emb_dim, n_layers):
-            return cfg
-    raise ValueError(
-        f"weights of {n_layers} layers, width {emb_dim} and {vocab_size} tokens need a config.json beside them: "
-        "the number of heads cannot be seen in weights"
-    )

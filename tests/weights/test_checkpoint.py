@@ -78,7 +78,7 @@ def test_damaged_checkpoints(checkpoint_dir, tmp_path):
     weights.write_bytes(content)
     config = json.loads((checkpoint_dir / "config.json").read_text(encoding="utf-8"))
     for change, message in (
-        ({"format": "other"}, "must say format 'gptlab-1', got 'other'"),
+        ({"format": "other"}, "must say format 'gptlab-1' or model_type 'gpt2', got 'other'"),
         ({"model": config["model"] | {"emb_dim": 64}}, r"should hold tok_emb\.weight as \(300, 64\), got \(300, 32\)"),
         ({"model": config["model"] | {"n_layers": 3}}, r"trf_blocks\.2\.att\.W_query\.weight as \(32, 32\), got None"),
         ({"model": config["model"] | {"n_layers": 1}}, r"trf_blocks\.1\..* as None, got \("),

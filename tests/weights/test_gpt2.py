@@ -12,12 +12,11 @@ from gptlab.model import GPTModel
 from gptlab.weights.gpt2 import (
     assign_check,
     build_model,
-    config_from_huggingface,
-    config_of_known_size,
     load_weights,
     open_weights,
     translations,
 )
+from gptlab.weights.huggingface import config_from_huggingface, config_of_known_size
 
 SHAPE = {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 40, "vocab_size": 101}
 CFG = GPTConfig(vocab_size=101, context_length=40, emb_dim=48, n_heads=4, n_layers=3, qkv_bias=True, tie_weights=True)

@@ -1,0 +1,179 @@
+"""A GPT-2 in Hugging Face's form, in and out: config.json, model.safetensors, vocab.json and merges.txt.
+
+A folder that `export_huggingface` writes opens with AutoModelForCausalLM and AutoTokenizer of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tiktoken
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from gptlab.config import GPT2_SIZES, GPTConfig
+from gptlab.files import read_json, to_json, write_together
+from gptlab.model import GPTModel
+from gptlab.tokenizer import gpt2_tokenizer, load_tokenizer, tokenizer_files
+from gptlab.weights.gpt2 import build_model, open_weights, translations
+
+
+def load_huggingface(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    tie_weights: bool | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[GPTModel, tiktoken.Encoding | None]:
+    """Return the model and the tokenizer of a folder or a file; see `load_gpt2`."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    folder = path if path.is_dir() else path.parent
+    tensors = open_weights(path)
+    if (folder / "config.json").is_file():
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise ValueError(f"{folder / 'config.json'} must hold an object, got a {type(config).__name__}")
+        cfg = config_from_huggingface(config)
+    else:
+        cfg = config_of_known_size(tensors)
+    if tie_weights is not None:
+        cfg = replace(cfg, tie_weights=tie_weights)
+    tokenizer = _tokenizer_of(folder, cfg)
+    if tokenizer is not None and tokenizer.n_vocab != cfg.vocab_size:
+        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
+    return build_model(cfg, tensors, dtype, device), tokenizer
+
+
+def _tokenizer_of(folder: Path, cfg: GPTConfig) -> tiktoken.Encoding | None:
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return load_tokenizer(folder, name=folder.name)
+    if cfg.vocab_size == GPT2_SIZES["gpt2"].vocab_size:
+        return gpt2_tokenizer()
+    return None
+
+
+def export_huggingface(model: GPTModel, tokenizer: tiktoken.Encoding, folder: str | Path) -> None:
+    """Write a folder that transformers opens without extra code, with the same logits and the same ids.
+
+    A model without query, key and value biases gets zeros, which change nothing. `tie_word_embeddings` is true only
+    for a tied model: with an untied head in a folder that says tied, transformers would put the head over the
+    embeddings.
+
+    Raises:
+        ValueError: the tokenizer's vocabulary is not the model's, or the model holds other weights than a GPTModel's.
+        OSError: the folder cannot be written.
+    """
+    cfg = model.cfg
+    if cfg.vocab_size != tokenizer.n_vocab:
+        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    with torch.device("meta"):
+        strange = set(weights) ^ set(GPTModel(cfg).state_dict())
+    if strange:
+        raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
+    end = tokenizer.eot_token
+    config = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "vocab_size": cfg.vocab_size,
+        "n_positions": cfg.context_length,
+        "n_ctx": cfg.context_length,
+        "n_embd": cfg.emb_dim,
+        "n_head": cfg.n_heads,
+        "n_layer": cfg.n_layers,
+        "n_inner": None,
+        "layer_norm_epsilon": 1e-5,
+        "embd_pdrop": cfg.drop_rate,
+        "attn_pdrop": cfg.drop_rate,
+        "resid_pdrop": cfg.drop_rate,
+        "tie_word_embeddings": cfg.tie_weights,
+        "torch_dtype": str(weights["tok_emb.weight"].dtype).removeprefix("torch."),
+        "bos_token_id": end,
+        "eos_token_id": end,
+    }
+    name = tokenizer.decode([end])
+    tokenizer_config = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "model_max_length": cfg.context_length,
+        "add_prefix_space": False,
+        "bos_token": name,
+        "eos_token": name,
+        "unk_token": name,
+    }
+    write_together(
+        folder,
+        {
+            "model.safetensors": save(_to_huggingface(weights, cfg), metadata={"format": "pt"}),
+            **tokenizer_files(tokenizer),
+            "tokenizer_config.json": to_json(tokenizer_config),
+            "generation_config.json": to_json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}),
+            "config.json": to_json(config),
+        },
+    )
+
+
+def _to_huggingface(weights: Mapping[str, Tensor], cfg: GPTConfig) -> dict[str, Tensor]:
+    """Return the weights under their names, by the table that loading uses."""
+    theirs: dict[str, Tensor] = {}
+    for name, ours, transposed in translations(cfg.n_layers):
+        parts = [weights[part] if part in weights else torch.zeros(cfg.emb_dim) for part in ours]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
+        theirs[f"transformer.{name}"] = (joined.T if transposed else joined).contiguous()
+    if not cfg.tie_weights:
+        theirs["lm_head.weight"] = weights["out_head.weight"].contiguous()
+    return theirs
+
+
+def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
+    """Return the GPTConfig of a `config.json` for GPT-2.
+
+    Raises:
+        ValueError: it describes another architecture, or a variant of GPT-2 that GPTModel is not.
+    """
+    if config.get("model_type") != "gpt2":
+        raise ValueError(f"config.json must describe a 'gpt2', got model_type {config.get('model_type')!r}")
+    variants = {
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+        "layer_norm_epsilon": (1e-5,),
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "add_cross_attention": (False,),
+        "n_inner": (None, 4 * config.get("n_embd", 768)),
+    }
+    for key, known in variants.items():
+        if config.get(key, known[0]) not in known:
+            raise ValueError(f"config.json: {key} must be {' or '.join(map(repr, known))}, got {config[key]!r}")
+    return GPTConfig(
+        vocab_size=config.get("vocab_size", 50257),
+        context_length=config.get("n_positions", 1024),
+        emb_dim=config.get("n_embd", 768),
+        n_heads=config.get("n_head", 12),
+        n_layers=config.get("n_layer", 12),
+        drop_rate=config.get("resid_pdrop", 0.1),
+        qkv_bias=True,
+        tie_weights=config.get("tie_word_embeddings", True),
+    )
+
+
+def config_of_known_size(tensors: Mapping[str, Tensor]) -> GPTConfig:
+    """Return the config of weights that come without one, when they have the shapes of an OpenAI GPT-2 or distilgpt2.
+
+    Raises:
+        ValueError: they do not; the number of heads cannot be seen in weights.
+    """
+    vocab_size, emb_dim = tensors["wte.weight"].shape if "wte.weight" in tensors else (0, 0)
+    n_layers = sum(name.endswith(".ln_1.weight") for name in tensors)
+    for cfg in GPT2_SIZES.values():
+        if (cfg.vocab_size, cfg.emb_dim, cfg.n_layers) == (vocab_size, emb_dim, n_layers):
+            return cfg
+    raise ValueError(
+        f"weights of {n_layers} layers, width {emb_dim} and {vocab_size} tokens need a config.json beside them: "
+        "the number of heads cannot be seen in weights"
+    )
