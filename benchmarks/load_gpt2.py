@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 WAYS = {
-    "gptlab.load_gpt2": ("from gptlab import load_gpt2", "load_gpt2(folder)"),
+    "gptlab.load_gpt2": ("from gptlab import load_gpt2", "load_gpt2(folder)[0]"),
     "transformers": (
         "from transformers import GPT2LMHeadModel",
         "GPT2LMHeadModel.from_pretrained(folder)",
@@ -26,7 +26,9 @@ def memory(key):
 before, start = memory("VmRSS"), time.perf_counter()
 open("/proc/self/clear_refs", "w").write("5")  # the high-water mark begins here
 model = {load}
-print(time.perf_counter() - start, memory("VmHWM") - before)
+loaded = time.perf_counter() - start
+total = sum(parameter.sum().item() for parameter in model.parameters())  # mapped weights are only read now
+print(loaded, time.perf_counter() - start, memory("VmHWM") - before)
 """
 
 
@@ -51,5 +53,5 @@ if __name__ == "__main__":
                 code = CHILD.format(imports=imports, load=load)
                 done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
                 runs.append([float(number) for number in done.stdout.split()])
-            seconds, memory = (statistics.median(column) for column in zip(*runs))
-            print(f"{way:<22}{seconds:6.2f} s   {memory / size:5.2f} x weights")
+            loaded, read, memory = (statistics.median(column) for column in zip(*runs))
+            print(f"{way:<20}{loaded:6.2f} s, {read:5.2f} s until all are read, {memory / size:5.2f} x weights")

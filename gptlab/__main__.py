@@ -1,4 +1,4 @@
-"""The command line: `gptlab demo | finetune | generate | chat`, or `python -m gptlab ...`.
+"""The command line: `gptlab demo | finetune | generate | chat | export`, or `python -m gptlab ...`.
 
 Every command ends with exit code 0, or with one line that says what is wrong: 2 for bad input and failed training, 130
 for Ctrl-C.
@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--data", type=_path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
     generate.add_argument("--out", type=_path, help="with --data: where the entries with their responses go")
     generate.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
+
+    export = command("export", _export, "write a checkpoint as a folder that transformers opens")
+    export.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    export.add_argument("--out", type=_path, required=True, help="where the folder goes")
 
     chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
     chat.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
@@ -182,6 +186,16 @@ def _chat(options: argparse.Namespace) -> None:
             entry = {"instruction": line}
             [response] = respond(model, tokenizer, [entry], template, max_new_tokens=options.max_new_tokens)
             print(f"({response.reason})" if response.reason == "prompt too long" else response.text)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from gptlab.files import check_writable
+    from gptlab.weights import export_huggingface, load_checkpoint
+
+    model, tokenizer, _ = load_checkpoint(options.model)
+    check_writable(options.out)
+    export_huggingface(model, tokenizer, options.out)
+    print(f'AutoModelForCausalLM.from_pretrained("{options.out}") opens it; so does --model {options.out}')
 
 
 def _at_least(least: int) -> Callable[[str], int]:

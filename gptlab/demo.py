@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from gptlab.config import GPTConfig
 from gptlab.data import InstructionDataset, SlidingWindows, build_town, collate, encode_documents
 from gptlab.data.templates import load_template
-from gptlab.data.town import ATTRIBUTES, HELD_OUT, SKILL, Town
+from gptlab.data.town import HELD_OUT, SKILL, Town
+from gptlab.data.town_wordings import ATTRIBUTES
 from gptlab.decoding import exact_match, generate, respond
 from gptlab.files import check_writable, read_json, to_json, write_text, write_together
 from gptlab.model import GPTModel, count_parameters, initialize_like_gpt2

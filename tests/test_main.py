@@ -78,6 +78,18 @@ def test_finetune_with_another_template_remembers_it(checkpoint_dir, data, tmp_p
     assert load_checkpoint(tmp_path / "o").template.prompt({"instruction": "a", "input": "b"}) == "a b:"
 
 
+def test_an_exported_checkpoint_answers_alike(checkpoint_dir, tmp_path, capsys):
+    out = tmp_path / "exported"
+    code, told, _ = run(capsys, "export", "--model", checkpoint_dir, "--out", out)
+    assert code == 0
+    assert str(out) in told
+    ours, theirs = load_checkpoint(checkpoint_dir).model, load_checkpoint(out).model
+    ids = torch.arange(12).view(1, 12)
+    assert theirs(ids).equal(ours(ids))
+    assert run(capsys, "generate", "--model", out, "Where is Fenn?", "--max-new-tokens", "4")[0] == 0
+    assert "no checkpoint" in fails(capsys, "export", "--model", tmp_path, "--out", out)
+
+
 def test_the_same_seed_tunes_the_same_model(checkpoint_dir, data, tmp_path, capsys):
     for name in ("a", "b"):
         arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / name, "--epochs", "1", "--quiet"]

@@ -18,6 +18,7 @@ from gptlab.data.templates import Template, load_template, template_from_dict
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import load_tokenizer, tokenizer_files
+from gptlab.weights.gpt2 import empty_model
 from gptlab.weights.huggingface import load_huggingface
 
 FORMAT = "gptlab-1"
@@ -154,8 +155,7 @@ def _load_weights(model: GPTModel, path: Path) -> None:
 
 def _check_names_and_shapes(cfg: GPTConfig, weights: Mapping[str, Tensor], what: str) -> None:
     """Raise ValueError for the first weight that a GPTModel of `cfg` lacks, has too many, or has in another shape."""
-    with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in GPTModel(cfg).state_dict().items()}
+    expected = {name: tuple(weight.shape) for name, weight in empty_model(cfg).state_dict().items()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):

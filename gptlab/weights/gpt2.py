@@ -12,12 +12,13 @@ Source: Radford et al. 2019; the names are those of transformers' GPT2Model and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gptlab.config import GPTConfig
 from gptlab.model import GPTModel
@@ -103,12 +104,27 @@ def assign_check(left: Tensor, right: Tensor) -> nn.Parameter:
     return nn.Parameter(right.clone().detach())
 
 
+class _NoInitialization(TorchFunctionMode):
+    """Leave new weights as they are. To draw numbers that have no memory, torch would import its compiler: a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
+
+
+def empty_model(cfg: GPTConfig) -> GPTModel:
+    """Return a model that has names and shapes, but neither memory nor numbers."""
+    with torch.device("meta"), _NoInitialization():
+        return GPTModel(cfg)
+
+
 def build_model(
     cfg: GPTConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str
 ) -> GPTModel:
     """Return a model that is made of the tensors themselves: built without memory, then filled one by one."""
-    with torch.device("meta"):
-        model = GPTModel(cfg)
+    model = empty_model(cfg)
 
     def place(name: str, tensor: Tensor) -> None:
         module, _, kind = name.rpartition(".")
@@ -193,7 +209,10 @@ class _Renamed(Mapping[str, Tensor]):
         old = self._names[name]
         return self._tensors.shape(old) if hasattr(self._tensors, "shape") else tuple(self._tensors[old].shape)
 
-    def __iter__(self) -> Any:
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
@@ -235,8 +254,7 @@ def _fill(cfg: GPTConfig, tensors: Mapping[str, Tensor], place: Callable[[str, T
 
 
 def _check(cfg: GPTConfig, table: Iterable[Translation], tensors: Mapping[str, Tensor]) -> None:
-    with torch.device("meta"):
-        shapes = {name: tuple(weight.shape) for name, weight in GPTModel(cfg).state_dict().items()}
+    shapes = {name: tuple(weight.shape) for name, weight in empty_model(cfg).state_dict().items()}
     expected = {}
     for theirs, ours, transposed in table:
         if ours[0] in shapes:

@@ -19,7 +19,7 @@ from gptlab.config import GPT2_SIZES, GPTConfig
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import gpt2_tokenizer, load_tokenizer, tokenizer_files
-from gptlab.weights.gpt2 import build_model, open_weights, translations
+from gptlab.weights.gpt2 import build_model, empty_model, open_weights, translations
 
 
 def load_huggingface(
@@ -73,8 +73,7 @@ def export_huggingface(model: GPTModel, tokenizer: tiktoken.Encoding, folder: st
     if cfg.vocab_size != tokenizer.n_vocab:
         raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    with torch.device("meta"):
-        strange = set(weights) ^ set(GPTModel(cfg).state_dict())
+    strange = set(weights) ^ set(empty_model(cfg).state_dict())
     if strange:
         raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
     end = tokenizer.eot_token

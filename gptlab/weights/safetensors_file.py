@@ -80,6 +80,9 @@ class SafetensorsFile(Mapping[str, Tensor]):
                 file.readinto(tensor.view(-1).view(torch.uint8).numpy())
         return tensor
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would read the tensor
+        return name in self._entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -119,6 +122,9 @@ class ShardedSafetensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._shard_of[name][name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shard_of
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shard_of)

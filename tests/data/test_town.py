@@ -2,7 +2,8 @@ import re
 
 import pytest
 
-from gptlab.data.town import ASKED, ATTRIBUTES, HELD_OUT, MATERIALS, SKILL, build_town
+from gptlab.data.town import ASKED, HELD_OUT, SKILL, build_town
+from gptlab.data.town_wordings import ATTRIBUTES, MATERIALS
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from gptlab.model import GPTModel
 from gptlab.weights.gpt2 import (
     assign_check,
     build_model,
+    empty_model,
     load_weights,
     open_weights,
     translations,
 )
 from gptlab.weights.huggingface import config_from_huggingface, config_of_known_size
+from gptlab.weights.safetensors_file import SafetensorsFile
 
 SHAPE = {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 40, "vocab_size": 101}
 CFG = GPTConfig(vocab_size=101, context_length=40, emb_dim=48, n_heads=4, n_layers=3, qkv_bias=True, tie_weights=True)
@@ -182,6 +186,25 @@ def test_a_built_model_owns_separate_whole_tensors(folder):
         assert parameter.requires_grad
     assert not model.training
     assert_equal(model, GPT2LMHeadModel.from_pretrained(folder).eval())
+
+
+def test_an_empty_model_has_shapes_and_costs_nothing():
+    model = empty_model(GPT2_SIZES["gpt2-xl"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_557_611_200
+    assert all(parameter.is_meta for parameter in model.parameters())
+    code = (
+        "import sys; from gptlab.weights.gpt2 import empty_model; from gptlab.config import GPT2_SIZES\n"
+        "empty_model(GPT2_SIZES['gpt2']); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_tensor_is_read_once(folder, monkeypatch):
+    read = []
+    real = SafetensorsFile.__getitem__
+    monkeypatch.setattr(SafetensorsFile, "__getitem__", lambda self, name: read.append(name) or real(self, name))
+    build_model(CFG, open_weights(folder), torch.float32, "cpu")
+    assert len(read) == len(set(read)) == len(translations(3))
 
 
 def test_shards_written_by_transformers(theirs, tmp_path):
