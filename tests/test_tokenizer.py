@@ -91,6 +91,11 @@ def test_endless_runs_survive_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode_ordinary(text)) == text
 
 
+def test_the_last_space_of_an_endless_run_stays_with_its_word(tokenizer):
+    *_, last = tokenizer.encode_ordinary(" " * 400_000 + "is")
+    assert tokenizer.decode([last]) == " is"
+
+
 @pytest.mark.parametrize("method", ["encode", "encode_ordinary"])
 def test_a_lone_surrogate_is_an_error(tokenizer, method):
     with pytest.raises(ValueError, match=r"character 2 is '\\ud83d'"):
@@ -127,7 +132,9 @@ def test_special_tokens_are_text_unless_asked_for(tokenizer):
         control_id(tokenizer, "<pad>")
 
 
-@pytest.mark.parametrize(("size", "message"), [(256, "got 256"), (5000, "<= 26\\d for so short a text, got 5000")])
+@pytest.mark.parametrize(
+    ("size", "message"), [(256, "got 256"), (280.5, "got 280.5"), (5000, "<= 26\\d for so short a text, got 5000")]
+)
 def test_impossible_vocabulary_sizes(size, message):
     with pytest.raises(ValueError, match=message):
         train_tokenizer("a small text", size)
@@ -144,6 +151,7 @@ def test_damaged_files_are_named(tokenizer, tmp_path):
         (vocab | {first: vocab[second]}, merges, "each once"),
         (vocab | {first: -1}, merges, "each once"),
         (vocab | {first: "5"}, merges, "each once"),
+        ({token: float(rank) for token, rank in vocab.items()}, merges, "each once"),
         (vocab | {first: vocab[second], second: vocab[first]}, merges, r"ids must rise in the order of merges\.txt"),
         (vocab, merges[:9], r"merges\.txt lacks \d+ tokens of vocab\.json, first"),
         (vocab, [*merges, "q z"], r"vocab\.json lacks 1 tokens of merges\.txt, first 'qz'"),

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gptlab.model import GPTModel, KVCache
+from gptlab.model import GPTModel, KVCache, evaluation_mode
 
 
 class Generated(NamedTuple):
@@ -43,7 +43,18 @@ def generate(
         ValueError: max_new_tokens is below 1, or a prompt is empty or longer than the context.
     """
     _check(model, prompts, max_new_tokens)
-    was_training, context = model.training, model.cfg.context_length
+    with evaluation_mode(model):
+        return _generate(model, prompts, max_new_tokens, stop_ids, on_finished)
+
+
+def _generate(
+    model: GPTModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+    on_finished: Callable[[int], None] | None,
+) -> list[Generated]:
+    context = model.cfg.context_length
     results: list[Generated] = [Generated([], "length") for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     cache = KVCache(model.cfg.n_layers)
@@ -51,7 +62,6 @@ def generate(
         ids, visible = _pad_left(prompts, next(model.parameters()).device)  # (B, T) each
         positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
 
-    model.eval()
     while rows:
         mask = None if visible.all() else visible.unsqueeze(1)  # (B, 1, S)
         x = model.embed(ids)
@@ -79,7 +89,6 @@ def generate(
         ids = chosen.unsqueeze(1)  # (B, 1)
         positions = positions[:, -1:] + 1
         visible = torch.cat([visible, visible.new_ones(len(visible), 1)], dim=1)  # (B, S + 1)
-    model.train(was_training)
     return results
 
 
@@ -95,9 +104,11 @@ def _pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[T
 
 
 def _check(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be a whole number >= 1, got {max_new_tokens!r}")
     for number, prompt in enumerate(prompts, start=1):
+        if isinstance(prompt, int):
+            raise ValueError(f"prompts must be a list of lists of ids, got {prompt} in place of a list")
         if not 1 <= len(prompt) <= model.cfg.context_length:
             raise ValueError(
                 f"prompt {number} has {len(prompt)} tokens; it must have 1 to {model.cfg.context_length}, the context"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from gptlab.data.instruction import check_entry
-from gptlab.data.templates import Template
+from gptlab.data.templates import Template, load_template
 from gptlab.decoding.generate import generate
 from gptlab.model import GPTModel
 from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id
@@ -25,7 +26,7 @@ def respond(
     model: GPTModel,
     tokenizer: Tokenizer,
     entries: Sequence[Mapping[str, Any]],
-    template: Template,
+    template: str | Path | Template,
     *,
     max_new_tokens: int = 128,
     batch_size: int = 32,
@@ -39,7 +40,7 @@ def respond(
         model: left in the mode that it was in.
         tokenizer: the model's.
         entries: with an instruction; an output is not looked at.
-        template: the form that the model was tuned with.
+        template: the form that the model was tuned with: a Template, a name, or a path.
         max_new_tokens: the longest response.
         batch_size: entries answered together; they are taken in order of length.
         progress: whether to show a bar.
@@ -51,6 +52,8 @@ def respond(
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     for number, entry in enumerate(entries, start=1):
         check_entry(entry, f"entry {number}", needs=["instruction"])
+    if not isinstance(template, Template):
+        template = load_template(template)
     prompts = [tokenizer.encode_ordinary(template.prompt(entry)) for entry in entries]
     readable = [number for number, prompt in enumerate(prompts) if len(prompt) <= model.cfg.context_length]
     readable.sort(key=lambda number: len(prompts[number]))

@@ -4,6 +4,7 @@ from gptlab.model.attention import MultiHeadAttention, causal_mask
 from gptlab.model.cache import KVCache
 from gptlab.model.gpt import GPTModel, TransformerBlock, count_parameters, initialize_like_gpt2
 from gptlab.model.layers import GELU, FeedForward, LayerNorm
+from gptlab.model.mode import evaluation_mode
 
 __all__ = [
     "GELU",
@@ -15,5 +16,6 @@ __all__ = [
     "TransformerBlock",
     "causal_mask",
     "count_parameters",
+    "evaluation_mode",
     "initialize_like_gpt2",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import pairwise
+from typing import Literal
 
 import regex
 import tiktoken
@@ -17,17 +18,21 @@ import tiktoken
 from gptlab.tokenizer.encoding import check_utf8
 
 
-def encode_by_hand(text: str, tokenizer: tiktoken.Encoding, allowed_special: Collection[str] = ()) -> list[int]:
+def encode_by_hand(
+    text: str, tokenizer: tiktoken.Encoding, allowed_special: Literal["all"] | Collection[str] = ()
+) -> list[int]:
     """Return the ids of `text`, as `tokenizer.encode(text, allowed_special=..., disallowed_special=())` does.
 
     Args:
         text: what to encode.
         tokenizer: whose vocabulary and pattern to use.
-        allowed_special: names of special tokens that become one id where they occur; others are plain text.
+        allowed_special: names of special tokens, or "all", that become one id where they occur; others are plain text.
 
     Raises:
         ValueError: a name is no special token, or the text holds a lone surrogate.
     """
+    if allowed_special == "all":
+        allowed_special = tokenizer.special_tokens_set
     unknown = set(allowed_special) - tokenizer.special_tokens_set
     if unknown:
         raise ValueError(f"{sorted(unknown)} are no special tokens; there are {sorted(tokenizer.special_tokens_set)}")
@@ -55,7 +60,7 @@ def merge(word: bytes, ranks: dict[bytes, int], below: int | None = None) -> lis
     [b'low', b'est']
     """
     parts = [bytes([byte]) for byte in word]
-    never = len(ranks) + 256 if below is None else below
+    never = max(ranks.values(), default=0) + 1 if below is None else below
     while True:
         ranked = [(ranks.get(left + right, never), i) for i, (left, right) in enumerate(pairwise(parts))]
         rank, i = min(ranked, default=(never, 0))

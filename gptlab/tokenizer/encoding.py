@@ -33,8 +33,8 @@ class Tokenizer(Protocol):
 class ByteLevelEncoding(tiktoken.Encoding):
     """A `tiktoken.Encoding` that takes every text there is.
 
-    A lone surrogate is an error, where tiktoken would silently write U+FFFD. A run of a million spaces, on which
-    tiktoken's pattern matcher runs out of stack, is encoded in parts.
+    A lone surrogate is an error, where tiktoken would silently write U+FFFD. A run of more than 200,000 spaces, on
+    which tiktoken's pattern matcher can run out of stack, is encoded in parts; no token crosses from one to the next.
     """
 
     def encode(self, text: str, **kwargs: Any) -> list[int]:
@@ -89,9 +89,9 @@ def byte_to_letter() -> dict[int, str]:
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
 
 
-def _parts(text: str, longest_run: int = 50_000) -> list[str]:
-    """Return the text cut inside every longer run of white space."""
+def _parts(text: str, longest_run: int = 200_000) -> list[str]:
+    """Return the text cut inside every longer run of white space; the last of a run stays with what follows it."""
     if len(text) <= longest_run:
         return [text]
-    cuts = [run.end() for run in regex.finditer(rf"\s{{{longest_run}}}", text)]
+    cuts = [run.end() for run in regex.finditer(rf"\s{{{longest_run}}}(?=\s\s)", text)]
     return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]

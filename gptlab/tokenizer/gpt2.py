@@ -42,13 +42,16 @@ def gpt2_tokenizer(path: str | Path | None = None) -> tiktoken.Encoding:
 
     Raises:
         FileNotFoundError: there is no vocabulary anywhere; the message names the four ways to get it.
-        ValueError: the files are not GPT-2's.
+        ValueError: the files in `path` are not GPT-2's; damaged files in the other places are passed over.
     """
     places = [(Path(path), "vocab.json", "merges.txt")] if path is not None else _places()
     for folder, vocab, merges in places:
-        if path is not None or ((folder / vocab).is_file() and (folder / merges).is_file()):
+        try:
             ranks, _ = read_tables(folder / vocab, folder / merges)
             return _checked(ranks, str(folder))
+        except (FileNotFoundError, ValueError):  # missing, or damaged in a cache: the next place may do
+            if path is not None:
+                raise
     try:
         downloaded = tiktoken.get_encoding("gpt2")
     except Exception as error:  # requests, urllib3 and tiktoken each have their own

@@ -57,7 +57,8 @@ def read_tables(vocab_file: Path, merges_file: Path) -> tuple[dict[bytes, int], 
     Raises as `load_tokenizer` does.
     """
     vocab, merges = read_json(vocab_file), _read_merges(merges_file)
-    if not isinstance(vocab, dict) or sorted(vocab.values(), key=str) != sorted(range(len(vocab)), key=str):
+    ids = list(vocab.values()) if isinstance(vocab, dict) else [None]
+    if not all(type(token_id) is int for token_id in ids) or sorted(ids) != list(range(len(ids))):
         raise ValueError(f"{vocab_file} must map tokens to the ids 0, 1, 2, ..., each once")
     byte_of = {letter: byte for byte, letter in byte_to_letter().items()}
     merged = ["".join(pair) for pair in merges]

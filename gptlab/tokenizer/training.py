@@ -43,7 +43,9 @@ def train_tokenizer(text: str, vocab_size: int, *, name: str = "gptlab") -> tikt
     >>> [tokenizer.decode([token]) for token in tokenizer.encode("lowest low")]
     ['low', 'e', 's', 't', ' low']
     """
-    if vocab_size < 257:
+    if not isinstance(text, str):
+        raise ValueError(f"text must be one string, got a {type(text).__name__}")
+    if not isinstance(vocab_size, int) or vocab_size < 257:
         raise ValueError(f"vocab_size must be >= 257 (256 bytes and {END_OF_TEXT}), got {vocab_size}")
     bytes_of = [bytes([byte]) for byte in gpt2_byte_order()]  # token id -> its bytes
     id_of = {piece: token for token, piece in enumerate(bytes_of)}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptlab.data.batching import IGNORE_INDEX
-from gptlab.model import GPTModel
+from gptlab.model import GPTModel, evaluation_mode
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets, each (B, T) int64
 
@@ -41,15 +41,12 @@ def evaluate(model: GPTModel, batches: Iterable[Batch], device: torch.device | s
     Raises:
         ValueError: there is no target at all.
     """
-    was_training = model.training
     device = next(model.parameters()).device if device is None else torch.device(device)
     total, count = 0.0, 0
-    model.eval()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with evaluation_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for inputs, targets in batches:
             batch_total, batch_count = next_token_loss(model, inputs.to(device), targets.to(device))
             total, count = total + batch_total.item(), count + batch_count
-    model.train(was_training)
     if not count:
         raise ValueError("nothing to evaluate: the batches hold no target")
     return total / count

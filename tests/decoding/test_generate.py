@@ -77,6 +77,8 @@ def test_nothing_asked_nothing_written(model):
         ([[1], []], 3, "prompt 2 has 0 tokens"),
         ([[1] * 25], 3, "has 25 tokens; it must have 1 to 24"),
         ([[1]], 0, "got 0"),
+        ([[1]], 2.5, "got 2.5"),
+        ([1, 2], 3, "got 1 in place"),
     ],
 )
 def test_wrong_requests(model, prompts, new, message):
