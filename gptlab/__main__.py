@@ -146,6 +146,8 @@ def _generate(options: argparse.Namespace) -> None:
     else:
         entries = load_entries(options.data, needs=["instruction"])
         check_writable(options.out.parent)
+        if options.out.exists() and options.out.samefile(options.data):
+            raise ValueError("--out must be another file than --data")
         if options.out.is_dir():
             raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
     model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
@@ -183,18 +185,22 @@ def _chat(options: argparse.Namespace) -> None:
             print()
             return
         if line:
-            entry = {"instruction": line}
-            [response] = respond(model, tokenizer, [entry], template, max_new_tokens=options.max_new_tokens)
-            print(f"({response.reason})" if response.reason == "prompt too long" else response.text)
+            try:
+                entry = {"instruction": line}
+                [response] = respond(model, tokenizer, [entry], template, max_new_tokens=options.max_new_tokens)
+            except ValueError as error:  # such as bytes that are no text; the conversation goes on
+                print(f"({error})")
+            else:
+                print(f"({response.reason})" if response.reason == "prompt too long" else response.text)
 
 
 def _export(options: argparse.Namespace) -> None:
     from gptlab.files import check_writable
     from gptlab.weights import export_huggingface, load_checkpoint
 
-    model, tokenizer, _ = load_checkpoint(options.model)
+    model, tokenizer, template = load_checkpoint(options.model)
     check_writable(options.out)
-    export_huggingface(model, tokenizer, options.out)
+    export_huggingface(model, tokenizer, options.out, template)
     print(f'AutoModelForCausalLM.from_pretrained("{options.out}") opens it; so does --model {options.out}')
 
 

@@ -86,6 +86,10 @@ def test_an_exported_checkpoint_answers_alike(checkpoint_dir, tmp_path, capsys):
     ours, theirs = load_checkpoint(checkpoint_dir).model, load_checkpoint(out).model
     ids = torch.arange(12).view(1, 12)
     assert theirs(ids).equal(ours(ids))
+    assert load_checkpoint(out).template.name == "alpaca_short"
+    assert "holds another model, which the export" in fails(
+        capsys, "export", "--model", checkpoint_dir, "--out", checkpoint_dir
+    )
     assert run(capsys, "generate", "--model", out, "Where is Fenn?", "--max-new-tokens", "4")[0] == 0
     assert "no checkpoint" in fails(capsys, "export", "--model", tmp_path, "--out", out)
 
@@ -98,7 +102,7 @@ def test_the_same_seed_tunes_the_same_model(checkpoint_dir, data, tmp_path, caps
 
 
 def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monkeypatch, capsys):
-    lines = iter(["Where is Fenn?", "", "x" * 500, "And the mill?"])
+    lines = iter(["Where is Fenn?", "", "x" * 500, "\udcff", "And the mill?"])
 
     def typed(prompt):
         try:
@@ -110,6 +114,7 @@ def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monke
     code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--max-new-tokens", "5")
     assert (code, error) == (0, "")
     assert "(prompt too long)" in told
+    assert "surrogate" in told
 
 
 WRONG_DATA = [
@@ -212,6 +217,7 @@ def test_generate_needs_one_thing_to_answer(checkpoint_dir, data, tmp_path, caps
     assert "either a PROMPT or --data" in fails(capsys, *model)
     assert "either a PROMPT or --data" in fails(capsys, *model, "a", "--data", data, "--out", tmp_path / "o.json")
     assert "go together" in fails(capsys, *model, "--data", data)
+    assert "another file than --data" in fails(capsys, *model, "--data", data, "--out", data)
     assert "is a directory" in fails(capsys, *model, "--data", data, "--out", tmp_path)
     assert "--input goes with PROMPT" in fails(capsys, *model, "--data", data, "--out", tmp_path / "o", "--input", "x")
     assert "surrogate" in fails(capsys, *model, "a\udcff")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +17,8 @@ from gptlab.data.templates import Template, load_template, template_from_dict
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import load_tokenizer, tokenizer_files
-from gptlab.weights.gpt2 import empty_model
-from gptlab.weights.huggingface import load_huggingface
-
-FORMAT = "gptlab-1"
+from gptlab.weights.gpt2 import check_own_weights
+from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, load_huggingface
 
 
 class Checkpoint(NamedTuple):
@@ -52,7 +49,7 @@ def save_checkpoint(
     if not isinstance(template, Template):
         template = load_template(template)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    _check_names_and_shapes(model.cfg, weights, "this model")
+    check_own_weights(model.cfg, weights, "this model")
     if model.cfg.tie_weights:
         del weights["out_head.weight"]
     config = {"format": FORMAT, "model": model.cfg.to_dict(), "template": template.to_dict()}
@@ -63,7 +60,8 @@ def save_checkpoint(
 def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read what `save_checkpoint` wrote, or a GPT-2 in Hugging Face's form; the model comes in evaluation mode.
 
-    `config.json` says which of the two it is. Hugging Face's form has no template; it gets Alpaca's.
+    `config.json` says which of the two it is. Hugging Face's form has a template only when `export_huggingface` wrote
+    it; otherwise it gets Alpaca's.
 
     Raises:
         FileNotFoundError: the directory, or one of its files, is missing.
@@ -77,7 +75,8 @@ def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -
         model, tokenizer = load_huggingface(directory, device=device)
         if tokenizer is None:
             raise ValueError(f"{directory} has no vocab.json and merges.txt; load_gpt2 loads the model without them")
-        return Checkpoint(model, tokenizer, load_template("alpaca"))
+        exported = config.get(TEMPLATE_KEY)
+        return Checkpoint(model, tokenizer, template_from_dict(exported) if exported else load_template("alpaca"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"{directory / 'config.json'} must say format {FORMAT!r} or model_type 'gpt2', got {found!r}")
@@ -87,8 +86,9 @@ def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -
     cfg, template = GPTConfig.of(config["model"]), template_from_dict(config["template"])
     tokenizer = load_tokenizer(directory)
     _check_vocabulary(cfg, tokenizer)
+    weights = _read_weights(cfg, directory / "model.safetensors")
     model = GPTModel(cfg)
-    _load_weights(model, directory / "model.safetensors")
+    model.load_state_dict(weights)
     return Checkpoint(model.to(device).eval(), tokenizer, template)
 
 
@@ -116,9 +116,9 @@ def load_gpt2(
         ValueError: a file is damaged, of another architecture, or does not fit the others.
     """
     path = Path(path)
-    own = path / "config.json"
+    own = (path.parent if path.is_file() else path) / "config.json"
     if own.is_file() and isinstance(config := read_json(own), dict) and config.get("format") == FORMAT:
-        model, tokenizer, _ = load_checkpoint(path)
+        model, tokenizer, _ = load_checkpoint(own.parent)
         wanted = model.cfg.tie_weights if tie_weights is None else tie_weights
         return _with_ties(model, wanted).to(device, dtype), tokenizer
     return load_huggingface(path, dtype=dtype, tie_weights=tie_weights, device=device)
@@ -140,23 +140,12 @@ def _check_vocabulary(cfg: GPTConfig, tokenizer: tiktoken.Encoding) -> None:
         raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
 
 
-def _load_weights(model: GPTModel, path: Path) -> None:
+def _read_weights(cfg: GPTConfig, path: Path) -> dict[str, Tensor]:
+    """Return the weights of a file after comparing every name and shape; no model is built before that."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is no checkpoint: it has no {path.name}")
     try:
         weights = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if model.cfg.tie_weights and "tok_emb.weight" in weights:
-        weights["out_head.weight"] = weights["tok_emb.weight"]
-    _check_names_and_shapes(model.cfg, weights, f"{path}, by its config.json,")
-    model.load_state_dict(weights)
-
-
-def _check_names_and_shapes(cfg: GPTConfig, weights: Mapping[str, Tensor], what: str) -> None:
-    """Raise ValueError for the first weight that a GPTModel of `cfg` lacks, has too many, or has in another shape."""
-    expected = {name: tuple(weight.shape) for name, weight in empty_model(cfg).state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in [*expected, *found]:
-        if expected.get(name) != found.get(name):
-            raise ValueError(f"{what} should hold {name} as {expected.get(name)}, got {found.get(name)}")
+    return check_own_weights(cfg, weights, f"{path}, by its config.json,")

@@ -82,10 +82,7 @@ def load_weights(model: GPTModel, source: str | Path | nn.Module | Mapping[str, 
     """
     tensors = open_weights(source)
     if "tok_emb.weight" in tensors:
-        try:
-            model.load_state_dict(dict(tensors))
-        except RuntimeError as error:
-            raise ValueError(f"{source}: {' '.join(str(error).split())}") from None
+        model.load_state_dict(check_own_weights(model.cfg, tensors, str(source)))
         return
     parameters = model.state_dict()
     with torch.no_grad():
@@ -236,6 +233,29 @@ def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
     for i, block in enumerate(params["blocks"]):
         descend(f"h.{i}", block)
     return flat
+
+
+def check_own_weights(cfg: GPTConfig, weights: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Return weights with our own names, a tied head filled in, or raise ValueError for the first that does not fit.
+
+    Layers' causal masks, which checkpoints of the book carry, are left aside.
+    """
+    found = {name: weight for name, weight in weights.items() if not name.endswith(".att.mask")}
+    if cfg.tie_weights and "tok_emb.weight" in found:
+        head = found.setdefault("out_head.weight", found["tok_emb.weight"])
+        if not torch.equal(head, found["tok_emb.weight"]):
+            raise ValueError(
+                f"{what}: out_head.weight differs from tok_emb.weight; the model must have tie_weights=False"
+            )
+    try:
+        expected = {name: tuple(weight.shape) for name, weight in empty_model(cfg).state_dict().items()}
+    except RuntimeError as error:  # sizes whose product is no number that torch can count to
+        raise ValueError(f"{what} is of impossible size: {error}") from None
+    for name in [*expected, *found]:
+        shape = tuple(found[name].shape) if name in found else None
+        if expected.get(name) != shape:
+            raise ValueError(f"{what} should hold {name} as {expected.get(name)}, got {shape}")
+    return found
 
 
 def _fill(cfg: GPTConfig, tensors: Mapping[str, Tensor], place: Callable[[str, Tensor], Any]) -> None:

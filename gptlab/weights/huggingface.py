@@ -16,10 +16,23 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gptlab.config import GPT2_SIZES, GPTConfig
+from gptlab.data.templates import Template
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import gpt2_tokenizer, load_tokenizer, tokenizer_files
 from gptlab.weights.gpt2 import build_model, empty_model, open_weights, translations
+
+FORMAT = "gptlab-1"  # what config.json of our own checkpoints says
+TEMPLATE_KEY = "gptlab_template"  # where an exported config.json keeps the template; transformers hands it through
+
+# What transformers would read before or beside the files that an export writes.
+_IN_THE_WAY = (
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+)
 
 
 def load_huggingface(
@@ -53,23 +66,30 @@ def load_huggingface(
 def _tokenizer_of(folder: Path, cfg: GPTConfig) -> tiktoken.Encoding | None:
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return load_tokenizer(folder, name=folder.name)
-    if cfg.vocab_size == GPT2_SIZES["gpt2"].vocab_size:
-        return gpt2_tokenizer()
-    return None
+    another = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model"))
+    if another or cfg.vocab_size != GPT2_SIZES["gpt2"].vocab_size:
+        return None
+    return gpt2_tokenizer()
 
 
-def export_huggingface(model: GPTModel, tokenizer: tiktoken.Encoding, folder: str | Path) -> None:
+def export_huggingface(
+    model: GPTModel, tokenizer: tiktoken.Encoding, folder: str | Path, template: Template | None = None
+) -> None:
     """Write a folder that transformers opens without extra code, with the same logits and the same ids.
+
+    A template is kept in config.json, so that `load_checkpoint` answers in the form that the model was tuned with.
 
     A model without query, key and value biases gets zeros, which change nothing. `tie_word_embeddings` is true only
     for a tied model: with an untied head in a folder that says tied, transformers would put the head over the
     embeddings.
 
     Raises:
-        ValueError: the tokenizer's vocabulary is not the model's, or the model holds other weights than a GPTModel's.
+        ValueError: the tokenizer's vocabulary is not the model's, the model holds other weights than a GPTModel's, or
+            the folder holds a checkpoint of ours or files that transformers would read instead.
         OSError: the folder cannot be written.
     """
-    cfg = model.cfg
+    cfg, folder = model.cfg, Path(folder)
+    _check_free(folder)
     if cfg.vocab_size != tokenizer.n_vocab:
         raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
@@ -97,6 +117,8 @@ def export_huggingface(model: GPTModel, tokenizer: tiktoken.Encoding, folder: st
         "bos_token_id": end,
         "eos_token_id": end,
     }
+    if template is not None:
+        config[TEMPLATE_KEY] = template.to_dict()
     name = tokenizer.decode([end])
     tokenizer_config = {
         "tokenizer_class": "GPT2Tokenizer",
@@ -116,6 +138,16 @@ def export_huggingface(model: GPTModel, tokenizer: tiktoken.Encoding, folder: st
             "config.json": to_json(config),
         },
     )
+
+
+def _check_free(folder: Path) -> None:
+    in_the_way = [name for name in _IN_THE_WAY if (folder / name).exists()]
+    if in_the_way:
+        raise ValueError(f"{folder} holds {in_the_way[0]}, which transformers would read too; export to another folder")
+    if (folder / "config.json").is_file():
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict) or config.get("model_type") != "gpt2":
+            raise ValueError(f"{folder} holds another model, which the export would overwrite")
 
 
 def _to_huggingface(weights: Mapping[str, Tensor], cfg: GPTConfig) -> dict[str, Tensor]:
@@ -144,7 +176,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
         "scale_attn_weights": (True,),
         "scale_attn_by_inverse_layer_idx": (False,),
         "add_cross_attention": (False,),
-        "n_inner": (None, 4 * config.get("n_embd", 768)),
+        "n_inner": (None, 4 * config["n_embd"] if isinstance(config.get("n_embd"), int) else 3072),
     }
     for key, known in variants.items():
         if config.get(key, known[0]) not in known:

@@ -82,6 +82,8 @@ def test_damaged_checkpoints(checkpoint_dir, tmp_path):
         ({"model": config["model"] | {"emb_dim": 64}}, r"should hold tok_emb\.weight as \(300, 64\), got \(300, 32\)"),
         ({"model": config["model"] | {"n_layers": 3}}, r"trf_blocks\.2\.att\.W_query\.weight as \(32, 32\), got None"),
         ({"model": config["model"] | {"n_layers": 1}}, r"trf_blocks\.1\..* as None, got \("),
+        ({"model": config["model"] | {"context_length": 10**15}}, r"should hold pos_emb\.weight as \(10{15}, 32\)"),
+        ({"model": config["model"] | {"emb_dim": 4 * 10**18}}, "impossible size|should hold"),
         ({"model": {}}, "missing"),
         ({"model": None}, "must hold an object 'model', got None"),
         ({"template": {}}, "'name' must be text, got None"),

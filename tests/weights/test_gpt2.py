@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from gptlab.config import GPT2_SIZES, GPTConfig
 from gptlab.model import GPTModel
+from gptlab.weights import save_checkpoint
 from gptlab.weights.gpt2 import (
     assign_check,
     build_model,
@@ -221,8 +222,27 @@ def test_book_checkpoints_load_with_and_without_masks(tmp_path):
         model = GPTModel(UNTIED).eval()
         load_weights(model, tmp_path / "model.pth")
         assert logits(model).equal(logits(saved))
-    with pytest.raises(ValueError, match="size mismatch"):
-        load_weights(GPTModel(UNTIED.to_dict() | {"vocab_size": 7}), tmp_path / "model.pth")
+    other = GPTModel(UNTIED.to_dict() | {"n_layers": 4})
+    before = {name: weight.clone() for name, weight in other.state_dict().items()}
+    with pytest.raises(ValueError, match="should hold trf_blocks.3.att.W_query.weight"):
+        load_weights(other, tmp_path / "model.pth")
+    assert all(weight.equal(before[name]) for name, weight in other.state_dict().items())
+    with pytest.raises(ValueError, match="out_head.weight differs from tok_emb.weight"):
+        load_weights(GPTModel(CFG), tmp_path / "model.pth")
+
+
+def test_our_own_folders_fill_a_model_too(tmp_path, tokenizer):
+    cfg = CFG.to_dict() | {"vocab_size": tokenizer.n_vocab}
+    saved = GPTModel(cfg)
+    save_checkpoint(tmp_path, saved, tokenizer)
+    for tied in (True, False):
+        model = GPTModel(cfg | {"tie_weights": tied})
+        if tied:
+            load_weights(model, tmp_path)
+            assert logits(model).equal(logits(saved))
+        else:
+            with pytest.raises(ValueError, match="should hold out_head.weight"):
+                load_weights(model, tmp_path)
 
 
 def test_pickles_are_refused_and_never_run(tmp_path):

@@ -77,6 +77,26 @@ def test_a_vocabulary_of_another_kind_loads_without_a_tokenizer(tmp_path):
         load_checkpoint(tmp_path)
 
 
+def test_50257_foreign_tokens_do_not_get_openais_tokenizer(tmp_path):
+    theirs = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, n_positions=16))
+    theirs.save_pretrained(tmp_path)
+    assert load_gpt2(tmp_path)[1].name == "gpt2"
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert load_gpt2(tmp_path)[1] is None
+
+
+def test_an_export_is_not_mixed_with_other_files(tokenizer, tmp_path):
+    model = model_of(tokenizer, tie_weights=True)
+    save_checkpoint(tmp_path / "own", model, tokenizer)
+    with pytest.raises(ValueError, match="holds another model, which the export would overwrite"):
+        export_huggingface(model, tokenizer, tmp_path / "own")
+    export_huggingface(model, tokenizer, tmp_path / "theirs")
+    export_huggingface(model, tokenizer, tmp_path / "theirs")  # its own work may be replaced
+    AutoTokenizer.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "theirs")
+    with pytest.raises(ValueError, match="holds tokenizer.json, which transformers would read too"):
+        export_huggingface(model, tokenizer, tmp_path / "theirs")
+
+
 def test_the_124m_shape_gets_gpt2s_tokenizer_and_needs_no_config(tmp_path):
     """One layer of every true size would be a gigabyte; distilgpt2's shape, in half precision, is the smallest."""
     theirs = GPT2LMHeadModel(GPT2Config(n_layer=6)).eval().half()
@@ -98,6 +118,7 @@ def test_wrong_folders(tokenizer, tmp_path):
         ({"n_embd": 64}, r"wte\.weight: the model needs \(300, 64\), the weights have \(300, 32\)"),
         ({"n_layer": 3}, r"h\.2\.ln_1\.weight: the model needs \(32,\), the weights have None"),
         ({"n_head": 5}, "32 and 5"),
+        ({"n_embd": None}, "emb_dim must be a whole number >= 1, got None"),
         ({"vocab_size": 301}, "the model has 301 tokens, the tokenizer 300"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
