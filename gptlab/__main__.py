@@ -195,10 +195,11 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from gptlab.devices import pick_device
     from gptlab.files import check_writable
     from gptlab.weights import export_huggingface, load_checkpoint
 
-    model, tokenizer, template = load_checkpoint(options.model)
+    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
     check_writable(options.out)
     export_huggingface(model, tokenizer, options.out, template)
     print(f'AutoModelForCausalLM.from_pretrained("{options.out}") opens it; so does --model {options.out}')

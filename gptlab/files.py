@@ -17,8 +17,12 @@ def read_text(path: str | Path) -> str:
         FileNotFoundError: there is no such file.
         ValueError: the file is not UTF-8.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a directory, not a file")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 

@@ -27,6 +27,10 @@ def test_a_directory_in_the_way_stops_before_anything_is_replaced(tmp_path):
 
 
 def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file .*nowhere.txt"):
+        read_text(tmp_path / "nowhere.txt")
+    with pytest.raises(IsADirectoryError, match="is a directory, not a file"):
+        read_text(tmp_path)
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8.*byte 0"):
         read_text(tmp_path / "latin.txt")

@@ -43,6 +43,8 @@ def generate(
         ValueError: max_new_tokens is below 1, or a prompt is empty or longer than the context.
     """
     _check(model, prompts, max_new_tokens)
+    if not prompts:
+        return []
     with evaluation_mode(model):
         return _generate(model, prompts, max_new_tokens, stop_ids, on_finished)
 
@@ -58,9 +60,8 @@ def _generate(
     results: list[Generated] = [Generated([], "length") for _ in prompts]
     rows = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     cache = KVCache(model.cfg.n_layers)
-    if rows:
-        ids, visible = _pad_left(prompts, next(model.parameters()).device)  # (B, T) each
-        positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
+    ids, visible = _pad_left(prompts, next(model.parameters()).device)  # (B, T) each
+    positions = (visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
 
     while rows:
         mask = None if visible.all() else visible.unsqueeze(1)  # (B, 1, S)

@@ -127,11 +127,8 @@ def load_gpt2(
 def _with_ties(model: GPTModel, tie_weights: bool) -> GPTModel:
     if tie_weights == model.cfg.tie_weights:
         return model
-    weights = model.state_dict()
-    if tie_weights and not weights["out_head.weight"].equal(weights["tok_emb.weight"]):
-        raise ValueError("out_head.weight differs from tok_emb.weight, so the model must have tie_weights=False")
     changed = GPTModel(replace(model.cfg, tie_weights=tie_weights))
-    changed.load_state_dict(weights)
+    changed.load_state_dict(check_own_weights(changed.cfg, model.state_dict(), "the checkpoint"))
     return changed.eval()
 
 

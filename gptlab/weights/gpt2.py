@@ -64,7 +64,7 @@ def translations(n_layers: int) -> list[Translation]:
         for i in range(n_layers)
         for theirs, ours, transposed in _OF_A_BLOCK
     ]
-    return [*_OF_THE_MODEL[:2], *blocks, *_OF_THE_MODEL[2:]]
+    return [*_OF_THE_MODEL, *blocks]
 
 
 def load_weights(model: GPTModel, source: str | Path | nn.Module | Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def load_weights(model: GPTModel, source: str | Path | nn.Module | Mapping[str, 
         model: tied or not. An untied head gets the source's `lm_head.weight`, or else a copy of its embeddings.
         source: a checkpoint folder, a .safetensors file, a model of transformers, a mapping of its names to tensors
             with or without the prefix `transformer.`, OpenAI's nested dictionary (as the book's TensorFlow reader
-            returns it), or a .pth file of the book, which holds our own names.
+            returns it); or our own names, from a checkpoint of ours or a .pth file of the book.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
