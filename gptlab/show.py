@@ -26,9 +26,7 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
     Args:
         panels: panel title -> label -> history.
     """
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    figure = Figure(figsize=(5.2 * len(panels), 3.6), layout="constrained", dpi=120)
+    figure = _new_figure(width=5.2 * len(panels), height=3.6)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, histories) in zip(axes, panels.items()):
         for number, (label, history) in enumerate(histories.items()):
@@ -40,6 +38,15 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
         axis.set(title=title, xlabel="optimizer steps", ylabel="loss per token (nats)", ylim=(0, None))
         axis.grid(alpha=0.3)
         axis.legend()
+    return figure
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches, made without pyplot: no window, no global state, and a notebook shows it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    figure._repr_png_ = lambda: to_png(figure)  # what IPython asks of an object that ends a cell
     return figure
 
 
