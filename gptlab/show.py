@@ -32,7 +32,8 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
         for number, (label, history) in enumerate(histories.items()):
             steps, color = range(1, len(history.losses) + 1), f"C{number}"
             axis.plot(steps, history.losses, color=color, alpha=0.25, linewidth=0.8)
-            axis.plot(steps, history.smoothed(), color=color, linewidth=1.8, label=label)
+            window = min(25, max(1, len(steps) // 20))  # a longer mean would lag behind a short training
+            axis.plot(steps, history.smoothed(window), color=color, linewidth=1.8, label=label)
             if history.validation:
                 axis.plot(*zip(*history.validation), "o", color=color, markersize=5, label=f"{label}, validation")
         axis.set(title=title, xlabel="optimizer steps", ylabel="loss per token (nats)", ylim=(0, None))
