@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from gptlab.data.segments import Example, encode
 from gptlab.data.templates import Template, TrainOn, load_template
 from gptlab.files import read_json, read_text, to_json, write_text
-from gptlab.tokenizer import Tokenizer, check_utf8
+from gptlab.tokenizer import Tokenizer, as_tokenizer, check_utf8
 
 Entry = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -126,6 +126,7 @@ class InstructionDataset(Dataset):
     ) -> None:
         if too_long not in ("raise", "drop", "cut"):
             raise ValueError(f"too_long must be 'raise', 'drop' or 'cut', got {too_long!r}")
+        tokenizer = as_tokenizer(tokenizer)
         self.template = template if isinstance(template, Template) else load_template(template)
         self.context_length = context_length
         self.examples: list[Example] = []

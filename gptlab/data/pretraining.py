@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id
+from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
 
 def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Tensor:
     """Return the documents' tokens in a row, each closed by end-of-text, (N,) int64."""
+    tokenizer = as_tokenizer(tokenizer)
     end = control_id(tokenizer, END_OF_TEXT)
     return torch.tensor([token for text in documents for token in [*tokenizer.encode_ordinary(text), end]])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gptlab.tokenizer import Tokenizer, control_id
+from gptlab.tokenizer import Tokenizer, as_tokenizer, control_id
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> Example:
     Raises:
         ValueError: a control segment is no special token of the tokenizer.
     """
-    example = Example([], [])
+    tokenizer, example = as_tokenizer(tokenizer), Example([], [])
     for segment in segments:
         ids = [control_id(tokenizer, segment.text)] if segment.control else tokenizer.encode_ordinary(segment.text)
         example.ids.extend(ids)

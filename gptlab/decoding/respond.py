@@ -12,7 +12,7 @@ from gptlab.data.instruction import check_entry
 from gptlab.data.templates import Template, load_template
 from gptlab.decoding.generate import generate
 from gptlab.model import GPTModel
-from gptlab.tokenizer import END_OF_TEXT, Tokenizer, control_id
+from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
 
 class Response(NamedTuple):
@@ -54,6 +54,7 @@ def respond(
         check_entry(entry, f"entry {number}", needs=["instruction"])
     if not isinstance(template, Template):
         template = load_template(template)
+    tokenizer = as_tokenizer(tokenizer)
     prompts = [tokenizer.encode_ordinary(template.prompt(entry)) for entry in entries]
     readable = [number for number, prompt in enumerate(prompts) if len(prompt) <= model.cfg.context_length]
     readable.sort(key=lambda number: len(prompts[number]))

@@ -1,5 +1,6 @@
 """Byte-level byte-pair encoding: learn it from text, save and load it, and GPT-2's own."""
 
+from gptlab.tokenizer.adapter import AdaptedTokenizer, as_tokenizer
 from gptlab.tokenizer.by_hand import encode_by_hand
 from gptlab.tokenizer.encoding import END_OF_TEXT, GPT2_PATTERN, ByteLevelEncoding, Tokenizer, check_utf8, control_id
 from gptlab.tokenizer.gpt2 import gpt2_tokenizer
@@ -9,8 +10,10 @@ from gptlab.tokenizer.training import train_tokenizer
 __all__ = [
     "END_OF_TEXT",
     "GPT2_PATTERN",
+    "AdaptedTokenizer",
     "ByteLevelEncoding",
     "Tokenizer",
+    "as_tokenizer",
     "check_utf8",
     "control_id",
     "encode_by_hand",

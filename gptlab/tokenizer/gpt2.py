@@ -44,14 +44,10 @@ def gpt2_tokenizer(path: str | Path | None = None) -> tiktoken.Encoding:
         FileNotFoundError: there is no vocabulary anywhere; the message names the four ways to get it.
         ValueError: the files in `path` are not GPT-2's; damaged files in the other places are passed over.
     """
-    places = [(Path(path), "vocab.json", "merges.txt")] if path is not None else _places()
-    for folder, vocab, merges in places:
-        try:
-            ranks, _ = read_tables(folder / vocab, folder / merges)
-            return _checked(ranks, str(folder))
-        except (FileNotFoundError, ValueError):  # missing, or damaged in a cache: the next place may do
-            if path is not None:
-                raise
+    if path is not None:
+        return _read(Path(path), "vocab.json", "merges.txt")
+    for _, encoding in _on_this_machine():
+        return encoding
     try:
         downloaded = tiktoken.get_encoding("gpt2")
     except Exception as error:  # requests, urllib3 and tiktoken each have their own
@@ -60,11 +56,22 @@ def gpt2_tokenizer(path: str | Path | None = None) -> tiktoken.Encoding:
 
 
 def where_gpt2_vocabulary_is() -> Path | None:
-    """Return the folder that `gpt2_tokenizer()` would read, or None if it would have to download."""
-    found = (
-        folder for folder, vocab, merges in _places() if (folder / vocab).is_file() and (folder / merges).is_file()
-    )
-    return next(found, None)
+    """Return the folder that `gpt2_tokenizer()` reads, or None if it would have to download."""
+    return next((folder for folder, _ in _on_this_machine()), None)
+
+
+def _on_this_machine() -> Iterator[tuple[Path, tiktoken.Encoding]]:
+    """Give the folders that hold GPT-2's vocabulary, undamaged, and what is made of it."""
+    for folder, vocab, merges in _places():
+        try:
+            yield folder, _read(folder, vocab, merges)
+        except (FileNotFoundError, ValueError):  # missing, or damaged in a cache: the next place may do
+            continue
+
+
+def _read(folder: Path, vocab: str, merges: str) -> tiktoken.Encoding:
+    ranks, _ = read_tables(folder / vocab, folder / merges)
+    return _checked(ranks, str(folder))
 
 
 def _places() -> Iterator[tuple[Path, str, str]]:

@@ -1,4 +1,7 @@
-"""Save a tokenizer and load it: Hugging Face's two files for a byte-level BPE, `vocab.json` and `merges.txt`."""
+"""Save a tokenizer and load it: Hugging Face's two files for a byte-level BPE, `vocab.json` and `merges.txt`.
+
+A tokenizer of another kind is one file, `tokenizer.json`, that the package tokenizers reads.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,37 @@ import regex
 import tiktoken
 
 from gptlab.files import read_json, read_text, write_together
+from gptlab.tokenizer.adapter import AdaptedTokenizer, as_tokenizer, open_other_tokenizer
 from gptlab.tokenizer.by_hand import merge
-from gptlab.tokenizer.encoding import byte_to_letter, make_encoding
+from gptlab.tokenizer.encoding import Tokenizer, byte_to_letter, make_encoding
 
 
-def save_tokenizer(tokenizer: tiktoken.Encoding, directory: str | Path) -> None:
-    """Write `vocab.json` and `merges.txt`, Hugging Face's two files for a byte-level BPE, into `directory`."""
+def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
+    """Write `vocab.json` and `merges.txt`, or `tokenizer.json` for a tokenizer of another kind, into `directory`.
+
+    Raises:
+        ValueError: the tokenizer is of a kind that has no file.
+    """
     write_together(directory, tokenizer_files(tokenizer))
 
 
-def tokenizer_files(tokenizer: tiktoken.Encoding) -> dict[str, str]:
-    """Return the text of `vocab.json` and `merges.txt` by file name.
+def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the text of `vocab.json` and `merges.txt`, or of `tokenizer.json`, by file name.
 
     tiktoken keeps only the tokens. Which pair a token was merged from is found by encoding it with the tokens
     that came before.
+
+    Raises:
+        ValueError: the tokenizer is of a kind that has no file.
     """
+    if not isinstance(tokenizer, tiktoken.Encoding):
+        text = getattr(as_tokenizer(tokenizer), "file", None)
+        if text is None:
+            raise ValueError(
+                f"a {type(tokenizer).__name__} has no file to be saved in; a tiktoken.Encoding has, and a Tokenizer of "
+                "the package tokenizers"
+            )
+        return {"tokenizer.json": text}
     ranks: dict[bytes, int] = tokenizer._mergeable_ranks
     letters = byte_to_letter()
     spelled = {piece: "".join(letters[byte] for byte in piece) for piece in ranks}
@@ -37,8 +56,8 @@ def tokenizer_files(tokenizer: tiktoken.Encoding) -> dict[str, str]:
     return {"vocab.json": json.dumps(vocab, ensure_ascii=False), "merges.txt": "\n".join(merges) + "\n"}
 
 
-def load_tokenizer(directory: str | Path, *, name: str = "gptlab") -> tiktoken.Encoding:
-    """Read `vocab.json` and `merges.txt` from `directory`.
+def load_tokenizer(directory: str | Path, *, name: str = "gptlab") -> tiktoken.Encoding | AdaptedTokenizer:
+    """Read `vocab.json` and `merges.txt` from `directory`, or, without these, a tokenizer of another kind.
 
     Entries like `<|...|>` or `[...]` that are neither a byte nor a merge become special tokens.
 
@@ -47,6 +66,9 @@ def load_tokenizer(directory: str | Path, *, name: str = "gptlab") -> tiktoken.E
         ValueError: a file is damaged, the two do not belong together, or the ids are not in the order of the merges,
             which is what tiktoken merges by.
     """
+    there = {path.name for path in Path(directory).glob("*")}
+    if not {"vocab.json", "merges.txt"} <= there and {"tokenizer.json", "vocab.txt"} & there:
+        return open_other_tokenizer(directory)
     ranks, special = read_tables(Path(directory) / "vocab.json", Path(directory) / "merges.txt")
     return make_encoding(name, ranks, special)
 
@@ -56,7 +78,7 @@ def read_tables(vocab_file: Path, merges_file: Path) -> tuple[dict[bytes, int], 
 
     Raises as `load_tokenizer` does.
     """
-    vocab, merges = read_json(vocab_file), _read_merges(merges_file)
+    vocab, merges = read_json(vocab_file), read_merges(merges_file)
     ids = list(vocab.values()) if isinstance(vocab, dict) else [None]
     if not all(type(token_id) is int for token_id in ids) or sorted(ids) != list(range(len(ids))):
         raise ValueError(f"{vocab_file} must map tokens to the ids 0, 1, 2, ..., each once")
@@ -76,7 +98,8 @@ def read_tables(vocab_file: Path, merges_file: Path) -> tuple[dict[bytes, int], 
     return {bytes(byte_of[letter] for letter in token): vocab[token] for token in by_id}, special
 
 
-def _read_merges(path: Path) -> list[list[str]]:
+def read_merges(path: Path) -> list[list[str]]:
+    """Return the pairs of such a file, in GPT-2's letters; raises as `load_tokenizer` does."""
     letters = set(byte_to_letter().values())
     merges = [line.split(" ") for line in read_text(path).split("\n") if line and not line.startswith("#version")]
     for pair in merges:
