@@ -1,4 +1,4 @@
-"""The command line: `gptlab demo | finetune | generate | chat | export`, or `python -m gptlab ...`.
+"""The command line: `gptlab demo | doctor | download | finetune | generate | chat | export`, or `python -m gptlab`.
 
 Every command ends with exit code 0, or with one line that says what is wrong: 2 for bad input and failed training, 130
 for Ctrl-C.
@@ -13,8 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gptlab import __version__
+
+if TYPE_CHECKING:
+    from gptlab.weights import Checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,22 +43,41 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gptlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function, text: str) -> argparse.ArgumentParser:
+    def command(name: str, function, text: str, computes: bool = True, waits: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         sub.set_defaults(command=function)
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-        sub.add_argument("--quiet", action="store_true", help="no progress bars")
+        if computes:
+            sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+        if waits:
+            sub.add_argument("--quiet", action="store_true", help="no progress bars")
         return sub
 
+    text = "show what is on this machine, what is missing, and how to mend it"
+    doctor = command("doctor", _doctor, text, computes=False, waits=False)
+    doctor.add_argument("--cache-dir", type=_path, default=Path("checkpoints"), help="where models are kept")
+    text = "fetch a GPT-2 from the Hugging Face Hub, or from the mirror in HF_ENDPOINT"
+    download = command("download", _download, text, computes=False)
+    download.add_argument("name", help="124M, 355M, 774M, 1558M, gpt2-medium, distilgpt2 ... or owner/name")
+    download.add_argument("--cache-dir", type=_path, default=Path("checkpoints"), help="where it goes")
+    _add_training(command)
+    _add_using(command)
+    return parser
+
+
+_TEMPLATE = "a name or a .json file; None takes the checkpoint's"
+_MODEL = "a checkpoint directory, or a name of GPT-2 such as 124M or gpt2-medium"
+
+
+def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     demo = command("demo", _demo, "pretrain a small GPT, tune it on instructions, and test what it learned")
     demo.add_argument("--out", type=_path, default=Path("checkpoints/town"), help="where everything is written")
     demo.add_argument("--seed", type=_at_least(0), default=0, help="of the town, the weights and the batches")
     demo.add_argument("--control", action="store_true", help="also tune a model that was never pretrained")
 
     finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries")
-    finetune.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    finetune.add_argument("--model", type=_text, required=True, help=_MODEL)
     finetune.add_argument("--data", type=_path, required=True, help="Alpaca entries, .json or .jsonl")
     finetune.add_argument("--out", type=_path, required=True, help="where the tuned checkpoint goes")
     finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
@@ -62,28 +85,31 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument("--batch-size", type=_at_least(1), default=8, help="entries in a step")
     finetune.add_argument("--learning-rate", type=float, default=2e-4, help="the peak, after a warm-up")
     finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
-    finetune.add_argument("--template", default=None, help="a name or a .json file; None keeps the checkpoint's")
+    finetune.add_argument("--template", default=None, help=_TEMPLATE)
     finetune.add_argument(
         "--too-long", choices=("drop", "cut", "raise"), default="drop", help="entries beyond the context"
     )
     finetune.add_argument("--seed", type=_at_least(0), default=0, help="of the split and the batches")
 
+
+def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     generate = command("generate", _generate, "answer one instruction, or every entry of a file")
     generate.add_argument("prompt", nargs="?", help="an instruction")
-    generate.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    generate.add_argument("--model", type=_text, required=True, help=_MODEL)
     generate.add_argument("--input", default="", help="the input that goes with PROMPT")
     generate.add_argument("--data", type=_path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
     generate.add_argument("--out", type=_path, help="with --data: where the entries with their responses go")
+    generate.add_argument("--template", default=None, help=_TEMPLATE)
     generate.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
 
     export = command("export", _export, "write a checkpoint as a folder that transformers opens")
-    export.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    export.add_argument("--model", type=_text, required=True, help=_MODEL)
     export.add_argument("--out", type=_path, required=True, help="where the folder goes")
 
     chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
-    chat.add_argument("--model", type=_path, required=True, help="a checkpoint directory")
+    chat.add_argument("--model", type=_text, required=True, help=_MODEL)
+    chat.add_argument("--template", default=None, help=_TEMPLATE)
     chat.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
-    return parser
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -100,6 +126,19 @@ def _demo(options: argparse.Namespace) -> None:
     )
 
 
+def _doctor(options: argparse.Namespace) -> None:
+    from gptlab.doctor import diagnose, report
+
+    print(report(diagnose(options.cache_dir)))
+
+
+def _download(options: argparse.Namespace) -> None:
+    from gptlab.weights.hub import download
+
+    folder = download(options.name, options.cache_dir, progress=not options.quiet)
+    print(f"{options.name} is in {folder}; every file has the checksum that the hub gives")
+
+
 def _finetune(options: argparse.Namespace) -> None:
     from gptlab.data import load_entries
     from gptlab.devices import pick_device
@@ -109,7 +148,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
     device = pick_device(options.device)
     entries = load_entries(options.data)
-    start = load_checkpoint(options.model, device)
+    start = load_checkpoint(options.model, device, progress=not options.quiet)
     check_writable(options.out)
     finetune(
         start,
@@ -131,9 +170,7 @@ def _finetune(options: argparse.Namespace) -> None:
 def _generate(options: argparse.Namespace) -> None:
     from gptlab.data import load_entries, save_entries
     from gptlab.decoding import respond
-    from gptlab.devices import pick_device
     from gptlab.files import check_writable
-    from gptlab.weights import load_checkpoint
 
     if (options.prompt is None) == (options.data is None):
         raise ValueError("generate needs either a PROMPT or --data FILE")
@@ -150,7 +187,7 @@ def _generate(options: argparse.Namespace) -> None:
             raise ValueError("--out must be another file than --data")
         if options.out.is_dir():
             raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
-    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
+    model, tokenizer, template = _load(options)
     responses = respond(
         model,
         tokenizer,
@@ -173,10 +210,8 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _chat(options: argparse.Namespace) -> None:
     from gptlab.decoding import respond
-    from gptlab.devices import pick_device
-    from gptlab.weights import load_checkpoint
 
-    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
+    model, tokenizer, template = _load(options)
     print(f"One instruction a line; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends.")
     while True:
         try:
@@ -195,14 +230,25 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from gptlab.devices import pick_device
     from gptlab.files import check_writable
-    from gptlab.weights import export_huggingface, load_checkpoint
+    from gptlab.weights import export_huggingface
 
-    model, tokenizer, template = load_checkpoint(options.model, pick_device(options.device))
+    model, tokenizer, template = _load(options)
     check_writable(options.out)
     export_huggingface(model, tokenizer, options.out, template)
     print(f'AutoModelForCausalLM.from_pretrained("{options.out}") opens it; so does --model {options.out}')
+
+
+def _load(options: argparse.Namespace) -> Checkpoint:
+    """Return the model that the options name, with the template that they name, if they do."""
+    from gptlab.data import load_template
+    from gptlab.devices import pick_device
+    from gptlab.weights import load_checkpoint
+
+    wanted = getattr(options, "template", None)
+    template = load_template(wanted) if wanted is not None else None
+    found = load_checkpoint(options.model, pick_device(options.device), progress=not options.quiet)
+    return found if template is None else found._replace(template=template)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -214,10 +260,14 @@ def _at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
-def _path(text: str) -> Path:
+def _text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
-    return Path(text)
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
 
 
 if __name__ == "__main__":

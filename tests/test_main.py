@@ -150,7 +150,7 @@ def test_wrong_data(checkpoint_dir, tmp_path, capsys, content, message):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--model", "missing", "missing is no checkpoint"),
+        ("--model", "missing", "is neither a folder nor a model"),
         ("--model", "entries.json", "entries.json is no checkpoint"),
         ("--out", "entries.json/tuned", "entries.json is a file"),
         ("--val-share", "1.5", "between 0 and 1, got 1.5"),

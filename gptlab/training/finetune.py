@@ -46,7 +46,7 @@ def finetune(
         batch_size: entries in a step.
         learning_rate: the peak; the rate warms up over a twentieth of the steps and falls to a tenth.
         train_on: "response" or "all".
-        template: None keeps that of `start`.
+        template: None keeps that of `start`, or takes Alpaca's for a model that was never tuned and so has "plain".
         too_long: what becomes of entries beyond the context; see `InstructionDataset`.
         seed: of the split and of the batches' order.
         tell: takes a line about the data and one for each epoch.
@@ -64,7 +64,7 @@ def finetune(
     model, tokenizer = start.model, start.tokenizer
     context = model.cfg.context_length
     if template is None:
-        template = start.template
+        template = load_template("alpaca") if start.template.name == "plain" else start.template
     elif not isinstance(template, Template):
         template = load_template(template)
     tell = tell or (lambda line: None)

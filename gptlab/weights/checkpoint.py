@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import tiktoken
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -16,23 +15,24 @@ from gptlab.config import GPTConfig
 from gptlab.data.templates import Template, load_template, template_from_dict
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
-from gptlab.tokenizer import load_tokenizer, tokenizer_files
+from gptlab.tokenizer import Tokenizer, as_tokenizer, load_tokenizer, tokenizer_files
 from gptlab.weights.gpt2 import check_own_weights
-from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, load_huggingface
+from gptlab.weights.hub import locate
+from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, check_vocabulary, load_huggingface
 
 
 class Checkpoint(NamedTuple):
     """What a checkpoint directory holds: a model, its tokenizer, and the template that it answers in."""
 
     model: GPTModel
-    tokenizer: tiktoken.Encoding
+    tokenizer: Tokenizer
     template: Template
 
 
 def save_checkpoint(
     directory: str | Path,
     model: GPTModel,
-    tokenizer: tiktoken.Encoding,
+    tokenizer: Tokenizer,
     template: str | Path | Template = "alpaca",
 ) -> None:
     """Write model, tokenizer and template; a checkpoint that is there is replaced when all files are complete.
@@ -41,11 +41,12 @@ def save_checkpoint(
     wherever it goes. A tied weight is saved once.
 
     Raises:
-        ValueError: the tokenizer's vocabulary is not the model's, or the model holds more or other weights than a
-            GPTModel of its config, as one with adapters does.
+        ValueError: the tokenizer's vocabulary is not the model's or cannot be saved, or the model holds more or other
+            weights than a GPTModel of its config, as one with adapters does.
         OSError: the directory cannot be written.
     """
-    _check_vocabulary(model.cfg, tokenizer)
+    tokenizer = as_tokenizer(tokenizer)
+    check_vocabulary(model.cfg, tokenizer)
     if not isinstance(template, Template):
         template = load_template(template)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -57,26 +58,41 @@ def save_checkpoint(
     write_together(directory, {**files, "config.json": to_json(config)})
 
 
-def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    cache_dir: str | Path = "checkpoints",
+    progress: bool = True,
+) -> Checkpoint:
     """Read what `save_checkpoint` wrote, or a GPT-2 in Hugging Face's form; the model comes in evaluation mode.
 
     `config.json` says which of the two it is. Hugging Face's form has a template only when `export_huggingface` wrote
-    it; otherwise it gets Alpaca's.
+    it; otherwise it gets the template "plain", with which a model that was never tuned goes on with a text.
+
+    Args:
+        name_or_path: a directory, or a name such as "355M", which is downloaded if it is not here; see `locate`.
+        device: where the weights go.
+        cache_dir: where downloads are.
+        progress: whether a download shows bars.
 
     Raises:
         FileNotFoundError: the directory, or one of its files, is missing.
-        ValueError: a file is damaged, of another format, or the parts do not fit together.
+        ValueError: a file is damaged, of another format, or the parts do not fit together; or the name is not known.
     """
-    directory = Path(directory)
+    directory = locate(name_or_path, cache_dir, progress=progress)
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"{directory} is no checkpoint: it has no config.json")
     config = read_json(directory / "config.json")
     if isinstance(config, dict) and "model_type" in config:
         model, tokenizer = load_huggingface(directory, device=device)
         if tokenizer is None:
-            raise ValueError(f"{directory} has no vocab.json and merges.txt; load_gpt2 loads the model without them")
+            raise ValueError(
+                f"{directory} has no tokenizer that can be read here; load_gpt2 loads the model without one (a "
+                "tokenizer of another kind than byte-level BPE is read by the package tokenizers)"
+            )
         exported = config.get(TEMPLATE_KEY)
-        return Checkpoint(model, tokenizer, template_from_dict(exported) if exported else load_template("alpaca"))
+        return Checkpoint(model, tokenizer, template_from_dict(exported) if exported else load_template("plain"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"{directory / 'config.json'} must say format {FORMAT!r} or model_type 'gpt2', got {found!r}")
@@ -85,7 +101,7 @@ def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -
             raise ValueError(f"{directory / 'config.json'} must hold an object {part!r}, got {config.get(part)!r}")
     cfg, template = GPTConfig.of(config["model"]), template_from_dict(config["template"])
     tokenizer = load_tokenizer(directory)
-    _check_vocabulary(cfg, tokenizer)
+    check_vocabulary(cfg, tokenizer)
     weights = _read_weights(cfg, directory / "model.safetensors")
     model = GPTModel(cfg)
     model.load_state_dict(weights)
@@ -93,29 +109,37 @@ def load_checkpoint(directory: str | Path, device: torch.device | str = "cpu") -
 
 
 def load_gpt2(
-    path: str | Path,
+    name_or_path: str | Path,
     *,
+    cache_dir: str | Path = "checkpoints",
     dtype: torch.dtype = torch.float32,
     tie_weights: bool | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[GPTModel, tiktoken.Encoding | None]:
-    """Return a model and its tokenizer from a folder on the disk: a GPT-2 in Hugging Face's form, or one of our own.
+    progress: bool = True,
+) -> tuple[GPTModel, Tokenizer | None]:
+    """Return a model and its tokenizer: a GPT-2 by name or in Hugging Face's form, or a checkpoint of our own.
 
     Args:
-        path: a folder with config.json, or a single .safetensors file (with config.json beside it, or of the shape
-            of one of OpenAI's models).
+        name_or_path: a name such as "124M", "gpt2-medium", "gpt2-medium (355M)" or "openai-community/gpt2-medium",
+            which is downloaded if it is not on this machine; a folder with config.json; or a single .safetensors
+            file (with config.json beside it, or of the shape of one of OpenAI's models).
+        cache_dir: where downloads are, and are looked for; the layout is that of transformers.
         dtype: of the weights that come out, whatever the file holds.
         tie_weights: None does as the file says. False gives the head a copy of the embeddings, as the book has it.
         device: where the weights go.
+        progress: whether a download shows bars.
 
     Returns:
-        The model, in evaluation mode, and its tokenizer; None for a vocabulary that is not byte-level BPE.
+        The model, in evaluation mode, and its tokenizer. The tokenizer is None if the folder has none and its
+        vocabulary is not GPT-2's, or if it is not byte-level BPE and the package tokenizers is not installed. Any
+        object with `encode` and `decode` can take its place.
 
     Raises:
-        FileNotFoundError: the folder or a file is missing.
-        ValueError: a file is damaged, of another architecture, or does not fit the others.
+        FileNotFoundError: the folder or a file is missing; the model is not here and cannot be downloaded; or GPT-2's
+            vocabulary is nowhere to be found.
+        ValueError: a file is damaged, of another architecture, or does not fit the others; or the name is not known.
     """
-    path = Path(path)
+    path = locate(name_or_path, cache_dir, progress=progress)
     own = (path.parent if path.is_file() else path) / "config.json"
     if own.is_file() and isinstance(config := read_json(own), dict) and config.get("format") == FORMAT:
         model, tokenizer, _ = load_checkpoint(own.parent)
@@ -130,11 +154,6 @@ def _with_ties(model: GPTModel, tie_weights: bool) -> GPTModel:
     changed = GPTModel(replace(model.cfg, tie_weights=tie_weights))
     changed.load_state_dict(check_own_weights(changed.cfg, model.state_dict(), "the checkpoint"))
     return changed.eval()
-
-
-def _check_vocabulary(cfg: GPTConfig, tokenizer: tiktoken.Encoding) -> None:
-    if cfg.vocab_size != tokenizer.n_vocab:
-        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
 
 
 def _read_weights(cfg: GPTConfig, path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ A folder that `export_huggingface` writes opens with AutoModelForCausalLM and Au
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from gptlab.config import GPT2_SIZES, GPTConfig
 from gptlab.data.templates import Template
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
-from gptlab.tokenizer import gpt2_tokenizer, load_tokenizer, tokenizer_files
+from gptlab.tokenizer import Tokenizer, as_tokenizer, gpt2_tokenizer, load_tokenizer, tokenizer_files
 from gptlab.weights.gpt2 import build_model, empty_model, open_weights, translations
 
 FORMAT = "gptlab-1"  # what config.json of our own checkpoints says
@@ -41,7 +42,7 @@ def load_huggingface(
     dtype: torch.dtype = torch.float32,
     tie_weights: bool | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[GPTModel, tiktoken.Encoding | None]:
+) -> tuple[GPTModel, Tokenizer | None]:
     """Return the model and the tokenizer of a folder or a file; see `load_gpt2`."""
     path = Path(path)
     if not path.exists():
@@ -58,22 +59,41 @@ def load_huggingface(
     if tie_weights is not None:
         cfg = replace(cfg, tie_weights=tie_weights)
     tokenizer = _tokenizer_of(folder, cfg)
-    if tokenizer is not None and tokenizer.n_vocab != cfg.vocab_size:
-        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
+    if tokenizer is not None:
+        check_vocabulary(cfg, tokenizer)
     return build_model(cfg, tensors, dtype, device), tokenizer
 
 
-def _tokenizer_of(folder: Path, cfg: GPTConfig) -> tiktoken.Encoding | None:
+def _tokenizer_of(folder: Path, cfg: GPTConfig) -> Tokenizer | None:
+    """Return the tokenizer of a folder; None if there is none, or it is of a kind that cannot be read here."""
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return load_tokenizer(folder, name=folder.name)
-    another = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model"))
+    if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        readable = importlib.util.find_spec("tokenizers") is not None
+        return load_tokenizer(folder) if readable else None
+    another = any((folder / name).is_file() for name in ("vocab.json", "spiece.model"))
     if another or cfg.vocab_size != GPT2_SIZES["gpt2"].vocab_size:
         return None
     return gpt2_tokenizer()
 
 
+def check_vocabulary(cfg: GPTConfig, tokenizer: Tokenizer) -> None:
+    """Make sure that a model has as many tokens as its tokenizer; with one of another kind it may have more.
+
+    Raises:
+        ValueError: it has not.
+    """
+    size = getattr(tokenizer, "n_vocab", None)
+    if isinstance(tokenizer, tiktoken.Encoding):
+        agree = size == cfg.vocab_size
+    else:
+        agree = size is None or size <= cfg.vocab_size
+    if not agree:
+        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {size}; they must agree")
+
+
 def export_huggingface(
-    model: GPTModel, tokenizer: tiktoken.Encoding, folder: str | Path, template: Template | None = None
+    model: GPTModel, tokenizer: Tokenizer, folder: str | Path, template: Template | None = None
 ) -> None:
     """Write a folder that transformers opens without extra code, with the same logits and the same ids.
 
@@ -89,39 +109,21 @@ def export_huggingface(
         OSError: the folder cannot be written.
     """
     cfg, folder = model.cfg, Path(folder)
-    _check_free(folder)
-    if cfg.vocab_size != tokenizer.n_vocab:
-        raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {tokenizer.n_vocab}; they must agree")
+    tokenizer = as_tokenizer(tokenizer)
+    vocabulary = tokenizer_files(tokenizer)
+    _check_free(folder, vocabulary)
+    check_vocabulary(cfg, tokenizer)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     strange = set(weights) ^ set(empty_model(cfg).state_dict())
     if strange:
         raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
     end = tokenizer.eot_token
-    config = {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "vocab_size": cfg.vocab_size,
-        "n_positions": cfg.context_length,
-        "n_ctx": cfg.context_length,
-        "n_embd": cfg.emb_dim,
-        "n_head": cfg.n_heads,
-        "n_layer": cfg.n_layers,
-        "n_inner": None,
-        "layer_norm_epsilon": 1e-5,
-        "embd_pdrop": cfg.drop_rate,
-        "attn_pdrop": cfg.drop_rate,
-        "resid_pdrop": cfg.drop_rate,
-        "tie_word_embeddings": cfg.tie_weights,
-        "torch_dtype": str(weights["tok_emb.weight"].dtype).removeprefix("torch."),
-        "bos_token_id": end,
-        "eos_token_id": end,
-    }
+    config = config_to_huggingface(cfg, weights["tok_emb.weight"].dtype, end)
     if template is not None:
         config[TEMPLATE_KEY] = template.to_dict()
     name = tokenizer.decode([end])
     tokenizer_config = {
-        "tokenizer_class": "GPT2Tokenizer",
+        "tokenizer_class": "GPT2Tokenizer" if "merges.txt" in vocabulary else "PreTrainedTokenizerFast",
         "model_max_length": cfg.context_length,
         "add_prefix_space": False,
         "bos_token": name,
@@ -132,7 +134,7 @@ def export_huggingface(
         folder,
         {
             "model.safetensors": save(_to_huggingface(weights, cfg), metadata={"format": "pt"}),
-            **tokenizer_files(tokenizer),
+            **vocabulary,
             "tokenizer_config.json": to_json(tokenizer_config),
             "generation_config.json": to_json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}),
             "config.json": to_json(config),
@@ -140,8 +142,8 @@ def export_huggingface(
     )
 
 
-def _check_free(folder: Path) -> None:
-    in_the_way = [name for name in _IN_THE_WAY if (folder / name).exists()]
+def _check_free(folder: Path, vocabulary: Mapping[str, str]) -> None:
+    in_the_way = [name for name in _IN_THE_WAY if (folder / name).exists() and name not in vocabulary]
     if in_the_way:
         raise ValueError(f"{folder} holds {in_the_way[0]}, which transformers would read too; export to another folder")
     if (folder / "config.json").is_file():
@@ -191,6 +193,30 @@ def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
         qkv_bias=True,
         tie_weights=config.get("tie_word_embeddings", True),
     )
+
+
+def config_to_huggingface(cfg: GPTConfig, dtype: torch.dtype, end: int | None) -> dict[str, Any]:
+    """Return the `config.json` of a model whose weights have `dtype` and whose end-of-text token has the id `end`."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "vocab_size": cfg.vocab_size,
+        "n_positions": cfg.context_length,
+        "n_ctx": cfg.context_length,
+        "n_embd": cfg.emb_dim,
+        "n_head": cfg.n_heads,
+        "n_layer": cfg.n_layers,
+        "n_inner": None,
+        "layer_norm_epsilon": 1e-5,
+        "embd_pdrop": cfg.drop_rate,
+        "attn_pdrop": cfg.drop_rate,
+        "resid_pdrop": cfg.drop_rate,
+        "tie_word_embeddings": cfg.tie_weights,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        "bos_token_id": end,
+        "eos_token_id": end,
+    }
 
 
 def config_of_known_size(tensors: Mapping[str, Tensor]) -> GPTConfig:

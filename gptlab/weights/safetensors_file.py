@@ -100,14 +100,9 @@ class ShardedSafetensors(Mapping[str, Tensor]):
 
     def __init__(self, index: str | Path) -> None:
         index = Path(index)
-        content = read_json(index)
-        placed = content.get("weight_map") if isinstance(content, dict) else None
-        if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
-            raise ValueError(f"{index} must hold a 'weight_map' from tensor names to files")
+        placed = _placed_tensors(index)
         shards = {}
-        for file in sorted(set(placed.values())):
-            if Path(file).name != file:
-                raise ValueError(f"{index} places tensors in {file!r}, outside its folder")
+        for file in shards_of(index):
             if not (index.parent / file).is_file():
                 raise FileNotFoundError(f"{index.parent} lacks {file}, which {index.name} names")
             shards[file] = SafetensorsFile(index.parent / file)
@@ -131,3 +126,24 @@ class ShardedSafetensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._shard_of)
+
+
+def shards_of(index: str | Path) -> list[str]:
+    """Return the names of the files that `model.safetensors.index.json` places tensors in.
+
+    Raises:
+        ValueError: it is no such index, or a file lies outside the folder.
+    """
+    files = sorted(set(_placed_tensors(Path(index)).values()))
+    for file in files:
+        if Path(file).name != file:
+            raise ValueError(f"{index} places tensors in {file!r}, outside its folder")
+    return files
+
+
+def _placed_tensors(index: Path) -> dict[str, str]:
+    content = read_json(index)
+    placed = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
+        raise ValueError(f"{index} must hold a 'weight_map' from tensor names to files")
+    return placed
