@@ -57,7 +57,7 @@ class MultiHeadAttention(nn.Module):
         self.W_value = nn.Linear(cfg.emb_dim, cfg.emb_dim, bias=cfg.qkv_bias)
         self.out_proj = nn.Linear(cfg.emb_dim, cfg.emb_dim)
         self.dropout = nn.Dropout(cfg.drop_rate)
-        self.register_load_state_dict_pre_hook(_leave_out_old_mask)
+        self.register_load_state_dict_pre_hook(leave_out_old_mask)
 
     def forward(
         self, x: Tensor, *, cache: LayerCache | None = None, mask: Tensor | None = None, return_weights: bool = False
@@ -106,6 +106,6 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(x.transpose(1, 2).reshape(B, T, H * head_dim))  # (B, T, D)
 
 
-def _leave_out_old_mask(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+def leave_out_old_mask(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Checkpoints of the book's class carry each layer's causal mask; ours computes it."""
     state_dict.pop(f"{prefix}mask", None)

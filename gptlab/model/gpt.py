@@ -24,8 +24,9 @@ from gptlab.model.layers import FeedForward, LayerNorm
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each on a normalised copy and added back: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, cfg: GPTConfig) -> None:
+    def __init__(self, cfg: GPTConfig | Mapping) -> None:
         super().__init__()
+        cfg = GPTConfig.of(cfg)
         self.att = MultiHeadAttention(cfg)
         self.ff = FeedForward(cfg)
         self.norm1 = LayerNorm(cfg.emb_dim)
@@ -36,6 +37,11 @@ class TransformerBlock(nn.Module):
         x = x + self.drop_resid(self.att(self.norm1(x), cache=cache, mask=mask))
         x = x + self.drop_resid(self.ff(self.norm2(x)))
         return x
+
+    @property
+    def drop_shortcut(self) -> nn.Dropout:
+        """What the printed book calls `drop_resid`."""
+        return self.drop_resid
 
 
 class GPTModel(nn.Module):
@@ -51,7 +57,7 @@ class GPTModel(nn.Module):
         self.tok_emb = nn.Embedding(cfg.vocab_size, cfg.emb_dim)
         self.pos_emb = nn.Embedding(cfg.context_length, cfg.emb_dim)
         self.drop_emb = nn.Dropout(cfg.drop_rate)
-        self.trf_blocks = nn.ModuleList(TransformerBlock(cfg) for _ in range(cfg.n_layers))
+        self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = nn.Linear(cfg.emb_dim, cfg.vocab_size, bias=False)
         if cfg.tie_weights:

@@ -7,6 +7,7 @@ which keeps no intermediate results for the backward pass: on a CPU a training s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,9 @@ class GELU(nn.Module):
 class FeedForward(nn.Module):
     """Widen each token's vector four times, apply GELU, and come back: (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, cfg: GPTConfig) -> None:
+    def __init__(self, cfg: GPTConfig | Mapping) -> None:
         super().__init__()
+        cfg = GPTConfig.of(cfg)
         self.layers = nn.Sequential(
             nn.Linear(cfg.emb_dim, 4 * cfg.emb_dim),
             GELU(),
