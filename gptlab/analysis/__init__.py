@@ -1,0 +1,5 @@
+"""Looking into models: where one parts from another."""
+
+from gptlab.analysis.compare import Comparison, compare
+
+__all__ = ["Comparison", "compare"]
