@@ -26,7 +26,7 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
     Args:
         panels: panel title -> label -> history.
     """
-    figure = _new_figure(width=5.2 * len(panels), height=3.6)
+    figure = new_figure(width=5.2 * len(panels), height=3.6)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, histories) in zip(axes, panels.items()):
         for number, (label, history) in enumerate(histories.items()):
@@ -42,7 +42,7 @@ def plot_losses(panels: Mapping[str, Mapping[str, History]]) -> Figure:
     return figure
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches, made without pyplot: no window, no global state, and a notebook shows it."""
     from matplotlib.figure import Figure
 

@@ -1,0 +1,55 @@
+"""Names of the book that this library does not have yet, and what they are waiting for: the one list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_DECODING = "it comes with the decoding chapter; until then gptlab.generate decodes with a cache"
+_LORA = "it comes with LoRA"
+_JUDGING = "it comes with the judging chapter"
+_PREFERENCES = "preference tuning (DPO) is not part of this library"
+
+PENDING: dict[str, dict[str, str]] = {
+    "gptlab.book.ch05": {
+        "load_gpt2_params_from_tf_ckpt": "this library reads no TensorFlow; download_and_load_gpt2 returns the same "
+        "dictionary from safetensors",
+    },
+    "gptlab.book.ch07": {
+        **dict.fromkeys(("check_if_running", "query_model", "generate_model_scores"), _JUDGING),
+        **dict.fromkeys(
+            (
+                "PreferenceDataset",
+                "compute_dpo_loss",
+                "compute_dpo_loss_batch",
+                "compute_dpo_loss_loader",
+                "compute_logprobs",
+                "evaluate_dpo_loss_loader",
+                "train_model_dpo_simple",
+            ),
+            _PREFERENCES,
+        ),
+    },
+    "gptlab.book.appendix_e": dict.fromkeys(("LoRALayer", "LinearWithLoRA", "replace_linear_with_lora"), _LORA),
+    "gptlab.book.kv_cache": dict.fromkeys(
+        (
+            "GPTModel",
+            "KVCache",
+            "generate_text_simple",
+            "generate_text_simple_cached",
+            "generate_text_simple_stream",
+            "trim_input_tensor",
+        ),
+        _DECODING,
+    ),
+}
+
+
+def refuse_pending(module: str) -> Callable[[str], None]:
+    """Return the `__getattr__` of a module: a pending name is an ImportError that says why, any other is not there."""
+
+    def getattr_of_module(name: str) -> None:
+        if name in PENDING[module]:
+            raise ImportError(f"{module} does not have {name} yet: {PENDING[module][name]}", name=name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return getattr_of_module
