@@ -1,8 +1,17 @@
 """Data: from text, entries and an invented town to batches of inputs and targets."""
 
 from gptlab.data.batching import IGNORE_INDEX, collate
+from gptlab.data.classification import (
+    LabelledExample,
+    LabelledTexts,
+    balance,
+    collate_labelled,
+    load_labelled,
+    split_in_three,
+)
 from gptlab.data.instruction import InstructionDataset, load_entries, save_entries, split_entries
 from gptlab.data.pretraining import SlidingWindows, encode_documents
+from gptlab.data.reviews import Reviews, build_reviews
 from gptlab.data.segments import Example, Segment, encode
 from gptlab.data.templates import Template, load_template, template_names
 from gptlab.data.town import Town, build_town
@@ -11,17 +20,25 @@ __all__ = [
     "IGNORE_INDEX",
     "Example",
     "InstructionDataset",
+    "LabelledExample",
+    "LabelledTexts",
+    "Reviews",
     "Segment",
     "SlidingWindows",
     "Template",
     "Town",
+    "balance",
+    "build_reviews",
     "build_town",
     "collate",
+    "collate_labelled",
     "encode",
     "encode_documents",
     "load_entries",
+    "load_labelled",
     "load_template",
     "save_entries",
     "split_entries",
+    "split_in_three",
     "template_names",
 ]

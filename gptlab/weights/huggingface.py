@@ -21,7 +21,7 @@ from gptlab.data.templates import Template
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import Tokenizer, as_tokenizer, gpt2_tokenizer, load_tokenizer, tokenizer_files
-from gptlab.weights.gpt2 import build_model, empty_model, open_weights, translations
+from gptlab.weights.gpt2 import build_model, check_own_weights, empty_model, open_weights, translations
 
 FORMAT = "gptlab-1"  # what config.json of our own checkpoints says
 TEMPLATE_KEY = "gptlab_template"  # where an exported config.json keeps the template; transformers hands it through
@@ -117,6 +117,7 @@ def export_huggingface(
     strange = set(weights) ^ set(empty_model(cfg).state_dict())
     if strange:
         raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
+    check_own_weights(cfg, weights, "this model")
     end = tokenizer.eot_token
     config = config_to_huggingface(cfg, weights["tok_emb.weight"].dtype, end)
     if template is not None:

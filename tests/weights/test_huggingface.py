@@ -141,6 +141,10 @@ def test_wrong_folders(tokenizer, tmp_path):
     wrapped.trf_blocks[0].att.W_key = torch.nn.Sequential(wrapped.trf_blocks[0].att.W_key)
     with pytest.raises(ValueError, match="no plain GPTModel: trf_blocks.0.att.W_key"):
         export_huggingface(wrapped, tokenizer, tmp_path / "new")
+    other_head = model_of(tokenizer, tie_weights=True)
+    other_head.out_head = torch.nn.Linear(32, tokenizer.n_vocab, bias=False)
+    with pytest.raises(ValueError, match="out_head.weight differs from tok_emb.weight"):
+        export_huggingface(other_head, tokenizer, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     untied = model_of(tokenizer)
     save_checkpoint(tmp_path / "own", untied, tokenizer)
