@@ -136,7 +136,7 @@ def _download(options: argparse.Namespace) -> None:
     from gptlab.weights.hub import download
 
     folder = download(options.name, options.cache_dir, progress=not options.quiet)
-    print(f"{options.name} is in {folder}; every file has the checksum that the hub gives")
+    print(f"{options.name} is in {folder}")
 
 
 def _finetune(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import os
 import platform
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,17 +35,24 @@ class Finding(NamedTuple):
 
 def diagnose(cache_dir: str | Path = "checkpoints") -> list[Finding]:
     """Return what was found. Two servers are asked, the model hub and Ollama, and given a few seconds."""
-    cache_dir = Path(cache_dir)
-    return [
-        _python(),
-        _device(),
-        _vocabulary(),
-        _weights(cache_dir),
-        _checkpoints(cache_dir),
-        _hub(),
-        _pictures(),
-        _ollama(),
-    ]
+    checks: dict[str, Callable[[], Finding]] = {
+        "Python and torch": _python,
+        "device": _device,
+        "GPT-2's vocabulary": _vocabulary,
+        "GPT-2's weights": lambda: _weights(Path(cache_dir)),
+        "own checkpoints": lambda: _checkpoints(Path(cache_dir)),
+        "model hub": _hub,
+        "pictures": _pictures,
+        "Ollama server": _ollama,
+    }
+    return [_looked_at(name, check) for name, check in checks.items()]
+
+
+def _looked_at(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # servers may answer anything, and folders may be closed
+        return Finding(name, False, f"cannot be looked at: {error!r}")
 
 
 def report(findings: list[Finding]) -> str:
@@ -81,10 +89,7 @@ def _vocabulary() -> Finding:
 def _weights(cache_dir: Path) -> Finding:
     found = []
     for size in GPT2_SIZES:
-        try:
-            folder = find_local(size, cache_dir)
-        except (ValueError, OSError):  # a damaged index
-            folder = None
+        folder = find_local(size, cache_dir)
         if folder is not None:
             found.append(f"{size} in {folder}")
     if found:
@@ -123,7 +128,7 @@ def _ollama() -> Finding:
     """Look for the server that judges responses; Ollama itself reads its address from OLLAMA_HOST."""
     host = os.environ.get("OLLAMA_HOST") or "127.0.0.1:11434"
     address = host if "://" in host else f"http://{host}"
-    address = address.replace("//0.0.0.0", "//127.0.0.1")
+    address = address.replace("//0.0.0.0", "//127.0.0.1").replace("//:", "//127.0.0.1:")
     if address.count(":") < 2:
         address += ":11434"
     answer, problem = _asked(f"{address}/api/tags")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,13 @@ def write_text(path: str | Path, text: str) -> None:
     write_together(path.parent, {path.name: text})
 
 
-def write_together(directory: str | Path, contents: Mapping[str, str | bytes]) -> None:
+def write_together(directory: str | Path, contents: Mapping[str, str | bytes], stale: Collection[str] = ()) -> None:
     """Write several files of one directory: all are complete before the first takes its name.
 
     Args:
         directory: made when it is missing.
         contents: file name -> text (written as UTF-8) or bytes.
+        stale: names of files that would contradict the new ones; they are deleted.
 
     Raises:
         OSError: the directory cannot be made or written to, or one of the names is a directory.
@@ -71,6 +72,8 @@ def write_together(directory: str | Path, contents: Mapping[str, str | bytes]) -
         for name, content in contents.items():
             waiting[name] = directory / f".{name}.{os.getpid()}.part"
             waiting[name].write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        for name in stale:
+            (directory / name).unlink(missing_ok=True)
         for name in contents:
             waiting[name].replace(directory / name)
     finally:

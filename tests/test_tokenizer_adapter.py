@@ -44,6 +44,32 @@ class Letters:
         return "".join(chr(64 + i) for i in ids)
 
 
+def test_only_line_breaks_end_a_line_of_a_vocabulary(tmp_path):
+    """bert-base-chinese has U+2028 as a token."""
+    pieces = ["[UNK]", "\u2028", "\x85", "我", "[SEP]"]
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join(pieces).encode() + b"\r\n")
+    assert load_tokenizer(tmp_path).encode("我") == [3]
+    (tmp_path / "vocab.txt").write_text("[UNK]\n我\n我\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="the line '我' comes twice"):
+        load_tokenizer(tmp_path)
+
+
+def test_capital_letters_are_kept_when_the_folder_says_so(bert_folder):
+    (bert_folder / "vocab.txt").write_text("[UNK]\nHello\nhello\n", encoding="utf-8")
+    assert load_tokenizer(bert_folder).encode("Hello") == [2]
+    (bert_folder / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
+    assert load_tokenizer(bert_folder).encode("Hello") == [1]
+    assert load_tokenizer(bert_folder).decode([1, 2]) == "Hello hello"
+
+
+def test_saving_another_kind_leaves_nothing_of_the_first(tokenizer, bert_folder, tmp_path):
+    out = tmp_path / "out"
+    chinese = load_tokenizer(bert_folder)
+    for saved in (tokenizer, chinese, tokenizer):
+        save_tokenizer(saved, out)
+        assert load_tokenizer(out).encode("a") == saved.encode("a")
+
+
 def test_byte_level_encodings_come_back_as_they_are(tokenizer):
     assert as_tokenizer(tokenizer) is tokenizer
 
@@ -89,7 +115,7 @@ def test_a_tokenizer_of_another_kind_is_saved_and_loaded(bert_folder, tmp_path):
 
 def test_everything_takes_encode_and_decode(tiny, entries):
     letters = Letters()
-    with pytest.raises(ValueError, match="'<|endoftext|>' is no special token"):
+    with pytest.raises(ValueError, match=r"is no special token.*as_tokenizer\(tokenizer, end_of_text=ID\)"):
         InstructionDataset(entries, letters)
     adapted = as_tokenizer(letters, end_of_text=63)
     dataset = InstructionDataset(entries, adapted, "alpaca_short")
@@ -135,6 +161,14 @@ def test_auto_tokenizer_reads_what_is_saved_beside_an_exported_model(bert_folder
     theirs = AutoTokenizer.from_pretrained(tmp_path / "exported")
     assert theirs("我的模型", add_special_tokens=False)["input_ids"] == chinese.encode("我的模型")
     export_huggingface(model, chinese, tmp_path / "exported")  # once more, over its own files
+    fast = BertTokenizerFast(str(bert_folder / "vocab.txt"))  # by itself it would add [CLS] and [SEP]
+    export_huggingface(model, fast, tmp_path / "fast")
+    assert AutoTokenizer.from_pretrained(tmp_path / "fast")("我的模型")["input_ids"] == chinese.encode("我的模型")
+    with pytest.raises(ValueError, match="no end-of-text id"):
+        without_end = RustTokenizer.from_str((tmp_path / "exported" / "tokenizer.json").read_text(encoding="utf-8"))
+        adapted = as_tokenizer(without_end)
+        adapted.eot_token = None
+        export_huggingface(model, adapted, tmp_path / "no end")
     save_checkpoint(tmp_path / "ours", model, chinese)
     for tokenizer in (load_gpt2(tmp_path / "exported")[1], load_checkpoint(tmp_path / "ours").tokenizer):
         assert tokenizer.encode("我的模型") == chinese.encode("我的模型")

@@ -8,10 +8,12 @@ loader draws from the global random state, so that another `eval_freq` ends in o
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tiktoken
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,11 +24,11 @@ from gptlab.book.ch04 import generate_text_simple
 from gptlab.book.gpt_download import download_and_load_gpt2, download_file
 from gptlab.book.gpt_weights import assign, load_weights_into_gpt
 from gptlab.book.pending import refuse_pending
+from gptlab.book.plots import plot_over_epochs
 from gptlab.book.sampling import generate, print_sampled_tokens, softmax_with_temperature
 from gptlab.data import IGNORE_INDEX
 from gptlab.model import evaluation_mode
-from gptlab.show import new_figure
-from gptlab.tokenizer import END_OF_TEXT
+from gptlab.tokenizer import END_OF_TEXT, as_tokenizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,12 +55,15 @@ __getattr__ = refuse_pending(__name__)
 
 
 def text_to_token_ids(text: str, tokenizer: Any) -> Tensor:
-    """Return the ids of `text` as a batch of one, (1, T) int64; an `<|endoftext|>` in it becomes that token."""
-    try:
-        encoded = tokenizer.encode(text, allowed_special={END_OF_TEXT})
-    except TypeError:  # a tokenizer that takes the text alone, as the book's first ones do
-        encoded = tokenizer.encode(text)
-    return torch.tensor(getattr(encoded, "ids", encoded), dtype=torch.int64).unsqueeze(0)
+    """Return the ids of `text` as a batch of one, (1, T) int64; an `<|endoftext|>` in it becomes that token.
+
+    A tokenizer of another kind adds nothing to the text, no [CLS] and no [SEP], and finds no special tokens in it.
+    """
+    if "allowed_special" in signature(tokenizer.encode).parameters or isinstance(tokenizer, tiktoken.Encoding):
+        ids = tokenizer.encode(text, allowed_special={END_OF_TEXT})
+    else:
+        ids = as_tokenizer(tokenizer).encode_ordinary(text)
+    return torch.tensor(ids, dtype=torch.int64).unsqueeze(0)
 
 
 def token_ids_to_text(token_ids: Tensor, tokenizer: Any) -> str:
@@ -198,7 +203,7 @@ def train_model_simple(
         One value per evaluation: the training losses, the validation losses, and the tokens seen until then.
 
     Raises:
-        ValueError: eval_freq is below 1.
+        ValueError: eval_freq is below 1, or train_loader has no batches.
     """
     return train_and_print(
         model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter, start_context, tokenizer
@@ -223,6 +228,8 @@ def train_and_print(
     """Do what `train_model_simple` says; `before_step`, given the steps done, may touch rates and gradients."""
     if eval_freq < 1:
         raise ValueError(f"eval_freq must be >= 1, got {eval_freq}")
+    if not len(train_loader):
+        raise ValueError("nothing to train on: train_loader has 0 batches")
     train_losses, val_losses, track_tokens_seen = [], [], []
     tokens_seen, step = 0, 0
     for epoch in range(1, num_epochs + 1):
@@ -250,20 +257,10 @@ def plot_losses(
 ) -> Figure:
     """Return a figure of both losses over epochs, with the tokens seen along the top; a notebook shows it.
 
-    Unlike the book's, it writes a file only if `plot_name` asks for one, and opens no window.
+    It is pyplot's current figure too. Unlike the book's, it opens no window, and writes a file only if `plot_name`
+    asks for one.
     """
-    from matplotlib.ticker import MaxNLocator
-
-    figure = new_figure(width=5, height=3)
-    axis = figure.subplots()
-    axis.plot(epochs_seen, train_losses, label="Training loss")
-    axis.plot(epochs_seen, val_losses, linestyle="-.", label="Validation loss")
-    axis.set(xlabel="Epochs", ylabel="Loss")
-    axis.legend(loc="upper right")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    top = axis.twiny()
-    top.plot(tokens_seen, train_losses, alpha=0)  # nothing to see: it gives the upper axis its range
-    top.set_xlabel("Tokens seen")
+    figure = plot_over_epochs(epochs_seen, tokens_seen, train_losses, val_losses, "loss", "Tokens seen")
     if plot_name is not None:
         figure.savefig(plot_name)
     return figure

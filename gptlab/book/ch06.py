@@ -19,9 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from gptlab.book.ch05 import evaluate_both, mean_over_batches
+from gptlab.book.plots import plot_over_epochs
 from gptlab.book.spam_data import SpamDataset, create_balanced_dataset, download_and_unzip_spam_data, random_split
-from gptlab.model import evaluation_mode
-from gptlab.show import new_figure
 from gptlab.tokenizer import as_tokenizer
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def calc_accuracy_loader(
 
     Args:
         data_loader: gives (inputs, classes), and has a length.
-        model: measured in evaluation mode, and left in the mode that it was in.
+        model: is left in evaluation mode, as in the book.
         device: where the model is.
         num_batches: how many batches, from the first; None, or more than there are, takes all.
 
@@ -98,10 +97,10 @@ def calc_accuracy_loader(
     if num_batches is not None and num_batches < 0:
         raise ValueError(f"num_batches must be >= 0, got {num_batches}")
     right, rows = 0, 0
-    with evaluation_mode(model):
-        for inputs, targets in islice(data_loader, num_batches) if num_batches != 0 else ():
-            right += int((_last_logits(model, inputs, device).argmax(dim=-1) == targets.to(device)).sum())
-            rows += len(targets)
+    model.eval()
+    for inputs, targets in islice(data_loader, num_batches) if num_batches != 0 else ():
+        right += int((_last_logits(model, inputs, device).argmax(dim=-1) == targets.to(device)).sum())
+        rows += len(targets)
     return right / rows if rows else float("nan")
 
 
@@ -169,18 +168,9 @@ def plot_values(
 ) -> Figure:
     """Return a figure of both values over epochs, with the examples seen along the top; a notebook shows it.
 
-    Unlike the book's, it writes no file and opens no window; `figure.savefig("loss-plot.pdf")` writes one.
+    It is pyplot's current figure too. Unlike the book's, it writes no file and opens no window.
     """
-    figure = new_figure(width=5, height=3)
-    axis = figure.subplots()
-    axis.plot(epochs_seen, train_values, label=f"Training {label}")
-    axis.plot(epochs_seen, val_values, linestyle="-.", label=f"Validation {label}")
-    axis.set(xlabel="Epochs", ylabel=label.capitalize())
-    axis.legend()
-    top = axis.twiny()
-    top.plot(examples_seen, train_values, alpha=0)  # nothing to see: it gives the upper axis its range
-    top.set_xlabel("Examples seen")
-    return figure
+    return plot_over_epochs(epochs_seen, examples_seen, train_values, val_values, label, "Examples seen")
 
 
 @torch.no_grad()
@@ -196,7 +186,7 @@ def classify_review(
 
     Args:
         text: is cut to `max_length` and to the model's context.
-        model: left in the mode that it was in.
+        model: is left in evaluation mode, as in the book.
         tokenizer: special tokens that somebody typed stay text.
         device: where the model is.
         max_length: how long the rows were in training; the text is padded to it, or to the context if that is shorter.
@@ -216,6 +206,6 @@ def classify_review(
         ids += [pad_token_id] * (length - len(ids))
     if not ids:
         raise ValueError(f"the text has no tokens, got {text!r}")
-    with evaluation_mode(model):
-        predicted = _last_logits(model, torch.tensor([ids]), device).argmax(dim=-1).item()
+    model.eval()
+    predicted = _last_logits(model, torch.tensor([ids]), device).argmax(dim=-1).item()
     return "spam" if predicted == 1 else "not spam"

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from gptlab.book.pending import refuse_pending
 from gptlab.files import check_writable, read_json
 from gptlab.weights.gpt2 import open_weights, translations
 from gptlab.weights.hub import locate
@@ -23,6 +24,7 @@ from gptlab.weights.huggingface import config_from_huggingface
 
 __all__ = ["download_and_load_gpt2", "download_file"]
 
+__getattr__ = refuse_pending(__name__)
 MODEL_SIZES = ("124M", "355M", "774M", "1558M")
 
 
@@ -85,6 +87,8 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
         OSError: the folder cannot be written to.
     """
     destination = Path(destination)
+    if destination.is_dir():
+        raise IsADirectoryError(f"destination must be a file, {destination} is a directory")
     check_writable(destination.parent)
     failures = []
     for source in (url, backup_url):
@@ -92,7 +96,7 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
             continue
         try:
             return _fetch(source, destination)
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: no address at all
             failures.append(f"{source} ({error})")
     if not destination.exists():
         raise ConnectionError(

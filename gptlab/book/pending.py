@@ -9,11 +9,11 @@ _LORA = "it comes with LoRA"
 _JUDGING = "it comes with the judging chapter"
 _PREFERENCES = "preference tuning (DPO) is not part of this library"
 
+_TENSORFLOW = "this library reads no TensorFlow; download_and_load_gpt2 returns the same dictionary from safetensors"
+
 PENDING: dict[str, dict[str, str]] = {
-    "gptlab.book.ch05": {
-        "load_gpt2_params_from_tf_ckpt": "this library reads no TensorFlow; download_and_load_gpt2 returns the same "
-        "dictionary from safetensors",
-    },
+    "gptlab.book.ch05": {"load_gpt2_params_from_tf_ckpt": _TENSORFLOW},
+    "gptlab.book.gpt_download": {"load_gpt2_params_from_tf_ckpt": _TENSORFLOW},
     "gptlab.book.ch07": {
         **dict.fromkeys(("check_if_running", "query_model", "generate_model_scores"), _JUDGING),
         **dict.fromkeys(

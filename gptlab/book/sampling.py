@@ -25,10 +25,10 @@ def generate(
     top_k: int | None = None,
     eos_id: int | None = None,
 ) -> Tensor:
-    """Return `idx` and what the model writes after it, (B, T + N) int64, N <= max_new_tokens; no end-of-text in it.
+    """Return `idx` and what the model writes after it, (B, T + N) int64, N <= max_new_tokens.
 
-    In a batch each row ends for itself: a row that ended before the others is filled up with `eos_id`. The model's
-    mode is the caller's business, as in the book, so call `model.eval()` first.
+    The end-of-text is not part of it. In a batch each row ends for itself, and one that ended before the others is
+    filled up with `eos_id`. The model's mode is the caller's business, as in the book, so call `model.eval()` first.
 
     Args:
         model: gives logits (B, T, V).
@@ -40,8 +40,12 @@ def generate(
         eos_id: what ends a row.
 
     Raises:
-        ValueError: top_k is below 1.
+        ValueError: top_k or context_size is below 1, or idx is not (B, T) with at least one token.
     """
+    if idx.dim() != 2 or idx.shape[1] < 1:
+        raise ValueError(f"idx must be (batch, tokens) with at least one token, got shape {tuple(idx.shape)}")
+    if context_size < 1:
+        raise ValueError(f"context_size must be >= 1, got {context_size}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be >= 1 or None, got {top_k}")
     ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)  # (B, 1)

@@ -11,8 +11,10 @@ import csv
 import io
 import math
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -56,7 +58,7 @@ def load_labelled(
         ValueError: the file is of another kind, empty or damaged, or a line lacks a text or a label (the message names
             the line, for JSON the entry, from 1).
     """
-    kind = Path(path).suffix
+    kind = Path(path).suffix.lower()
     if kind in (".csv", ".tsv"):
         rows: Iterable[tuple[str, Mapping[str, Any]]] = _table_rows(path, [text, label], columns)
     elif kind in (".json", ".jsonl"):
@@ -74,7 +76,7 @@ def _table_rows(
     path: str | Path, needs: Sequence[str], columns: Sequence[str] | None
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Give every row with the place where it stands; an empty line is none."""
-    form = {"delimiter": ","} if Path(path).suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    form = {"delimiter": ","} if Path(path).suffix.lower() == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     reader = csv.reader(io.StringIO(read_text(path)), strict=True, **form)
     try:
         columns = columns or next(reader, [])
@@ -107,7 +109,7 @@ def as_labelled(item: Any, where: str) -> dict[str, str]:
         raise ValueError(f"{where} must have a text and a label, got {item!r:.80}")
     if not isinstance(text, str) or not text:
         raise ValueError(f"{where}: the text must not be empty, got {text!r:.80}")
-    if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+    if isinstance(label, bool) or not isinstance(label, str | Integral) or not str(label).strip():
         raise ValueError(f"{where}: the label must be a word or a whole number, got {label!r:.80}")
     try:
         return {"text": check_utf8(text), "label": check_utf8(str(label).strip())}
@@ -182,7 +184,11 @@ class LabelledTexts(Dataset):
         if not entries:
             raise ValueError("there are no labelled texts")
         labels = [entry["label"] for entry in entries]
-        self.label_names = sorted(set(labels), key=_numbers_first) if label_names is None else list(label_names)
+        self.label_names = (
+            sorted(set(labels), key=_numbers_first) if label_names is None else list(map(str, label_names))
+        )
+        if len(set(self.label_names)) < len(self.label_names):
+            raise ValueError(f"label_names must differ from one another, got {self.label_names}")
         number_of = {name: number for number, name in enumerate(self.label_names)}
         for number, label in enumerate(labels, start=1):
             if label not in number_of:
@@ -199,7 +205,7 @@ class LabelledTexts(Dataset):
 
 
 def _numbers_first(name: str) -> tuple[float, str]:
-    return (int(name) if name.isdecimal() else math.inf, name)
+    return (int(name) if re.fullmatch(r"-?\d+", name) else math.inf, name)
 
 
 def encode_texts(

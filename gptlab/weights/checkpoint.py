@@ -15,7 +15,7 @@ from gptlab.config import GPTConfig
 from gptlab.data.templates import Template, load_template, template_from_dict
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
-from gptlab.tokenizer import Tokenizer, as_tokenizer, load_tokenizer, tokenizer_files
+from gptlab.tokenizer import VOCABULARY_FILES, Tokenizer, as_tokenizer, load_tokenizer, tokenizer_files
 from gptlab.weights.gpt2 import check_own_weights
 from gptlab.weights.hub import locate
 from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, check_vocabulary, load_huggingface
@@ -41,21 +41,42 @@ def save_checkpoint(
     wherever it goes. A tied weight is saved once.
 
     Raises:
-        ValueError: the tokenizer's vocabulary is not the model's or cannot be saved, or the model holds more or other
-            weights than a GPTModel of its config, as one with adapters does.
+        ValueError: the tokenizer's vocabulary is not the model's or cannot be saved; the model holds more or other
+            weights than a GPTModel of its config, as one with adapters does; or the directory holds another model.
         OSError: the directory cannot be written.
     """
     tokenizer = as_tokenizer(tokenizer)
     check_vocabulary(model.cfg, tokenizer)
     if not isinstance(template, Template):
         template = load_template(template)
+    check_replaceable(directory, FORMAT)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    head = tuple(weights["out_head.weight"].shape) if "out_head.weight" in weights else None
+    if head is not None and head[0] != model.cfg.vocab_size:
+        raise ValueError(f"out_head scores {head[0]} classes, not {model.cfg.vocab_size} tokens: see save_classifier")
     check_own_weights(model.cfg, weights, "this model")
     if model.cfg.tie_weights:
         del weights["out_head.weight"]
     config = {"format": FORMAT, "model": model.cfg.to_dict(), "template": template.to_dict()}
-    files = {"model.safetensors": save(weights, metadata={"format": "pt"}), **tokenizer_files(tokenizer)}
-    write_together(directory, {**files, "config.json": to_json(config)})
+    vocabulary = tokenizer_files(tokenizer)
+    files = {
+        "model.safetensors": save(weights, metadata={"format": "pt"}),
+        **vocabulary,
+        "config.json": to_json(config),
+    }
+    write_together(directory, files, stale=VOCABULARY_FILES - set(vocabulary))
+
+
+def check_replaceable(directory: str | Path, form: str) -> None:
+    """Make sure that `directory` holds no model but one of this format, which would be lost.
+
+    Raises:
+        ValueError: it does.
+    """
+    config_file = Path(directory) / "config.json"
+    config = read_json(config_file) if config_file.is_file() else {"format": form}
+    if not isinstance(config, dict) or config.get("format") != form:
+        raise ValueError(f"{directory} holds another model, which would be overwritten")
 
 
 def load_checkpoint(
@@ -71,7 +92,8 @@ def load_checkpoint(
     it; otherwise it gets the template "plain", with which a model that was never tuned goes on with a text.
 
     Args:
-        name_or_path: a directory, or a name such as "355M", which is downloaded if it is not here; see `locate`.
+        name_or_path: a directory, a .safetensors file in one, or a name such as "355M", which is downloaded if it is
+            not here; see `locate`.
         device: where the weights go.
         cache_dir: where downloads are.
         progress: whether a download shows bars.
@@ -80,12 +102,15 @@ def load_checkpoint(
         FileNotFoundError: the directory, or one of its files, is missing.
         ValueError: a file is damaged, of another format, or the parts do not fit together; or the name is not known.
     """
-    directory = locate(name_or_path, cache_dir, progress=progress)
+    path = locate(name_or_path, cache_dir, progress=progress)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path} is no checkpoint; it must be a folder or a .safetensors file")
+    directory, weights_file = (path.parent, path) if path.is_file() else (path, path / "model.safetensors")
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(f"{directory} is no checkpoint: it has no config.json")
     config = read_json(directory / "config.json")
     if isinstance(config, dict) and "model_type" in config:
-        model, tokenizer = load_huggingface(directory, device=device)
+        model, tokenizer = load_huggingface(path, device=device)
         if tokenizer is None:
             raise ValueError(
                 f"{directory} has no tokenizer that can be read here; load_gpt2 loads the model without one (a "
@@ -95,6 +120,8 @@ def load_checkpoint(
         return Checkpoint(model, tokenizer, template_from_dict(exported) if exported else load_template("plain"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        if str(found).startswith("gptlab-classifier"):
+            raise ValueError(f"{directory} holds a classifier; load_classifier opens it")
         raise ValueError(f"{directory / 'config.json'} must say format {FORMAT!r} or model_type 'gpt2', got {found!r}")
     for part in ("model", "template"):
         if not isinstance(config.get(part), dict):
@@ -102,7 +129,7 @@ def load_checkpoint(
     cfg, template = GPTConfig.of(config["model"]), template_from_dict(config["template"])
     tokenizer = load_tokenizer(directory)
     check_vocabulary(cfg, tokenizer)
-    weights = _read_weights(cfg, directory / "model.safetensors")
+    weights = _read_weights(cfg, weights_file)
     model = GPTModel(cfg)
     model.load_state_dict(weights)
     return Checkpoint(model.to(device).eval(), tokenizer, template)
@@ -142,7 +169,7 @@ def load_gpt2(
     path = locate(name_or_path, cache_dir, progress=progress)
     own = (path.parent if path.is_file() else path) / "config.json"
     if own.is_file() and isinstance(config := read_json(own), dict) and config.get("format") == FORMAT:
-        model, tokenizer, _ = load_checkpoint(own.parent)
+        model, tokenizer, _ = load_checkpoint(path)
         wanted = model.cfg.tie_weights if tie_weights is None else tie_weights
         return _with_ties(model, wanted).to(device, dtype), tokenizer
     return load_huggingface(path, dtype=dtype, tie_weights=tie_weights, device=device)

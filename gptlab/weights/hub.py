@@ -1,8 +1,8 @@
 """GPT-2's weights by name: found on this machine, or downloaded once from the Hugging Face Hub or a mirror of it.
 
-Downloading is left to huggingface_hub (`pip install gptlab[hub]`). What it does not do is done here: every file that
-arrives is compared with the checksum that the hub gives for it, and what has arrived of a large file is kept when a
-download is stopped, so that the next run goes on there (releases from 1.31 on would begin anew).
+Downloading is left to huggingface_hub (`pip install huggingface_hub`). What it does not do is done here: every file
+that arrives is compared with the checksum that the hub gives for it, and what has arrived of a large file is kept when
+a download is stopped, so that the next run goes on there (releases from 1.31 on would begin anew).
 
 These variables of the environment are honoured: HF_ENDPOINT, a mirror's address; HF_HUB_OFFLINE=1, no network at all;
 HF_HUB_CACHE and HF_HOME, where transformers keeps what it has downloaded.
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptlab.config import GPT2_SIZES
-from gptlab.weights.safetensors_file import shards_of
+from gptlab.files import check_writable
+from gptlab.weights.safetensors_file import SafetensorsFile, ShardedSafetensors, shards_of
 
 Result = TypeVar("Result")
 
@@ -85,11 +86,13 @@ def locate(name_or_path: str | Path, cache_dir: str | Path = "checkpoints", *, p
         ValueError: it is no path and no name, or the download arrived damaged.
         FileNotFoundError: there is no such path, or the model is not here and cannot be downloaded.
     """
-    path = Path(name_or_path)
-    known = str(name_or_path) in {*REPOSITORIES, *_ALIASES}
+    if not str(name_or_path):
+        raise ValueError("a folder or a model's name is needed, got ''")
+    path = Path(name_or_path).expanduser()
+    known = str(name_or_path) in {*REPOSITORIES, *_ALIASES, *REPOSITORIES.values()}
     if path.exists() and not (known and not (path / "config.json").is_file()):
         return path
-    if not known and _is_meant_as_path(name_or_path):
+    if not known and (_is_meant_as_path(name_or_path) or path.parts[0] == Path(cache_dir).name):
         raise FileNotFoundError(f"there is no file or folder {path}")
     repository = repository_of(str(name_or_path))
     return find_local(repository, cache_dir) or download(repository, cache_dir, progress=progress)
@@ -114,25 +117,32 @@ def find_local(name: str, cache_dir: str | Path = "checkpoints") -> Path | None:
     transformers leave in `cache_dir` and in their own cache.
     """
     repository = repository_of(name)
-    folders = [Path(cache_dir) / repository.split("/")[1], Path(cache_dir) / repository]
+    names = [repository]
+    if repository in REPOSITORIES.values():  # these are also known without their owner, to transformers too
+        names.append(repository.split("/")[1])
+    folders = [Path(cache_dir) / called for called in reversed(names)]
     for cache in (Path(cache_dir), _own_cache_of_transformers()):
-        for called in (repository, repository.split("/")[1]):  # transformers also takes "gpt2" without an owner
+        for called in names:
             folders += _snapshots(cache / f"models--{called.replace('/', '--')}")
     return next((folder for folder in folders if is_complete(folder)), None)
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether a folder holds a config and all weights that belong to it."""
+    """Say whether a folder holds a config and all weights that belong to it, none of them cut off."""
     if not (folder / "config.json").is_file():
         return False
-    if (folder / _INDEX).is_file() and not (folder / _WEIGHTS).is_file():
-        return all((folder / shard).is_file() for shard in shards_of(folder / _INDEX))
-    return (folder / _WEIGHTS).is_file()
+    try:
+        if (folder / _WEIGHTS).is_file():
+            return bool(SafetensorsFile(folder / _WEIGHTS))
+        return bool(ShardedSafetensors(folder / _INDEX))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def endpoint() -> str:
     """Return the address that downloads come from."""
-    return (os.environ.get("HF_ENDPOINT") or OFFICIAL).rstrip("/")
+    address = (os.environ.get("HF_ENDPOINT") or OFFICIAL).strip().rstrip("/")
+    return address if "://" in address else f"https://{address}"
 
 
 def is_offline() -> bool:
@@ -143,7 +153,9 @@ def is_offline() -> bool:
 def download(name: str, cache_dir: str | Path = "checkpoints", *, progress: bool = True) -> Path:
     """Download a model into `cache_dir`, check every file, and return its folder.
 
-    Files that are there are not loaded again, only checked. A download that was stopped goes on where it stopped.
+    Files that are there are not loaded again, only checked. A download that was stopped goes on where it stopped. A
+    model that was put into `cache_dir` or into transformers' cache by other means is returned as it is, and so is one
+    that is here when the hub cannot be reached.
 
     Raises:
         FileNotFoundError: the hub cannot be reached, or huggingface_hub is missing; the message says which files belong
@@ -151,6 +163,9 @@ def download(name: str, cache_dir: str | Path = "checkpoints", *, progress: bool
         ValueError: there is no such model, it has no safetensors, or a file is not what the hub says it is.
     """
     repository = repository_of(name)
+    here = find_local(repository, cache_dir)
+    if here is not None and (is_offline() or _blobs(repository, cache_dir).parent not in here.parents):
+        return here
     if importlib.util.find_spec("huggingface_hub") is None:
         raise _not_here(repository, cache_dir, "huggingface_hub is not installed (pip install huggingface_hub)")
     if is_offline():
@@ -159,7 +174,13 @@ def download(name: str, cache_dir: str | Path = "checkpoints", *, progress: bool
 
     hub = huggingface_hub.HfApi(endpoint=endpoint())
     ask = partial(_ask, repository=repository, cache_dir=cache_dir)
-    listing = ask(lambda: hub.model_info(repository, files_metadata=True))
+    check_writable(cache_dir)
+    try:
+        listing = ask(lambda: hub.model_info(repository, files_metadata=True))
+    except FileNotFoundError:
+        if here is not None:
+            return here
+        raise
     on_hub = {file.rfilename: file for file in listing.siblings}
 
     def fetch(file: str) -> Path:
@@ -176,11 +197,16 @@ def download(name: str, cache_dir: str | Path = "checkpoints", *, progress: bool
 
 
 def _fetch_large(repository: str, on_hub: Any, cache_dir: Path) -> None:
-    """Put a large file where huggingface_hub looks for it before it downloads; a part of it that is there is kept."""
+    """Put a large file where huggingface_hub looks for it before it downloads; a part of it that is there is kept.
+
+    Two processes that want the same file take turns, and the second finds it there.
+    """
+    from filelock import FileLock  # huggingface_hub has it too
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
 
-    whole = cache_dir / f"models--{repository.replace('/', '--')}" / "blobs" / on_hub.lfs["sha256"]
+    whole = _blobs(repository, cache_dir) / on_hub.lfs["sha256"]
     if whole.exists():
         return
     metadata = get_hf_file_metadata(hf_hub_url(repository, on_hub.rfilename, endpoint=endpoint()))
@@ -188,16 +214,28 @@ def _fetch_large(repository: str, on_hub: Any, cache_dir: Path) -> None:
         return  # a mirror with names of its own; huggingface_hub will load the file
     whole.parent.mkdir(parents=True, exist_ok=True)
     part = whole.with_name(f"{whole.name}.part")
-    with part.open("ab") as file:
-        if file.tell() < on_hub.size:
-            http_get(
-                metadata.location,
-                file,
-                resume_size=file.tell(),
-                expected_size=on_hub.size,
-                displayed_filename=on_hub.rfilename,
-            )
-    part.replace(whole)
+    with FileLock(f"{part}.lock"):
+        if whole.exists():
+            return
+        try:
+            with part.open("ab") as file:
+                if file.tell() < on_hub.size:
+                    http_get(
+                        metadata.location,
+                        file,
+                        resume_size=file.tell(),
+                        expected_size=on_hub.size,
+                        displayed_filename=on_hub.rfilename,
+                    )
+        except HfHubHTTPError:  # such as 416: the server will not go on at this place
+            part.unlink()
+            raise
+        part.replace(whole)
+
+
+def _blobs(repository: str, cache_dir: str | Path) -> Path:
+    """Return where huggingface_hub's layout keeps the content of files, by checksum."""
+    return Path(cache_dir) / f"models--{repository.replace('/', '--')}" / "blobs"
 
 
 def _fetch_weights(repository: str, on_hub: dict[str, Any], fetch: Callable[[str], Path]) -> Path:
@@ -247,6 +285,8 @@ def _is_of_the_network(error: BaseException) -> bool:
 def _checked(path: Path, on_hub: Any) -> Path:
     """Compare a file with its checksum: SHA-256 for large files, git's own for the others. A wrong one is deleted."""
     content = path.resolve()
+    if on_hub.lfs is None and on_hub.blob_id is None:
+        return path  # a mirror that gives none
     if on_hub.lfs is not None:
         digest, expected = hashlib.sha256(), on_hub.lfs["sha256"]
     else:

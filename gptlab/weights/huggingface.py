@@ -20,7 +20,14 @@ from gptlab.config import GPT2_SIZES, GPTConfig
 from gptlab.data.templates import Template
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
-from gptlab.tokenizer import Tokenizer, as_tokenizer, gpt2_tokenizer, load_tokenizer, tokenizer_files
+from gptlab.tokenizer import (
+    VOCABULARY_FILES,
+    Tokenizer,
+    as_tokenizer,
+    gpt2_tokenizer,
+    load_tokenizer,
+    tokenizer_files,
+)
 from gptlab.weights.gpt2 import build_model, check_own_weights, empty_model, open_weights, translations
 
 FORMAT = "gptlab-1"  # what config.json of our own checkpoints says
@@ -28,7 +35,7 @@ TEMPLATE_KEY = "gptlab_template"  # where an exported config.json keeps the temp
 
 # What transformers would read before or beside the files that an export writes.
 _IN_THE_WAY = (
-    "tokenizer.json",
+    *sorted(VOCABULARY_FILES),
     "special_tokens_map.json",
     "added_tokens.json",
     "model.safetensors.index.json",
@@ -48,6 +55,8 @@ def load_huggingface(
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ValueError(f"{path.name} is not opened by itself; load_weights(model, path) reads the book's .pth files")
     tensors = open_weights(path)
     if (folder / "config.json").is_file():
         config = read_json(folder / "config.json")
@@ -72,23 +81,23 @@ def _tokenizer_of(folder: Path, cfg: GPTConfig) -> Tokenizer | None:
         readable = importlib.util.find_spec("tokenizers") is not None
         return load_tokenizer(folder) if readable else None
     another = any((folder / name).is_file() for name in ("vocab.json", "spiece.model"))
-    if another or cfg.vocab_size != GPT2_SIZES["gpt2"].vocab_size:
+    if another or not 0 <= cfg.vocab_size - GPT2_SIZES["gpt2"].vocab_size <= 100:
         return None
     return gpt2_tokenizer()
 
 
 def check_vocabulary(cfg: GPTConfig, tokenizer: Tokenizer) -> None:
-    """Make sure that a model has as many tokens as its tokenizer; with one of another kind it may have more.
+    """Make sure that a model has as many tokens as its tokenizer.
+
+    The model may have up to a hundredth more, tokens that were added or rows that make its size a round number; with a
+    tokenizer of another kind any number more.
 
     Raises:
-        ValueError: it has not.
+        ValueError: they do not agree.
     """
     size = getattr(tokenizer, "n_vocab", None)
-    if isinstance(tokenizer, tiktoken.Encoding):
-        agree = size == cfg.vocab_size
-    else:
-        agree = size is None or size <= cfg.vocab_size
-    if not agree:
+    spare = cfg.vocab_size // 100 if isinstance(tokenizer, tiktoken.Encoding) else cfg.vocab_size
+    if size is not None and not 0 <= cfg.vocab_size - size <= spare:
         raise ValueError(f"the model has {cfg.vocab_size} tokens, the tokenizer {size}; they must agree")
 
 
@@ -118,7 +127,9 @@ def export_huggingface(
     if strange:
         raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
     check_own_weights(cfg, weights, "this model")
-    end = tokenizer.eot_token
+    end = getattr(tokenizer, "eot_token", None)
+    if end is None:
+        raise ValueError("the tokenizer has no end-of-text id; as_tokenizer(tokenizer, end_of_text=ID) gives it one")
     config = config_to_huggingface(cfg, weights["tok_emb.weight"].dtype, end)
     if template is not None:
         config[TEMPLATE_KEY] = template.to_dict()
@@ -129,8 +140,9 @@ def export_huggingface(
         "add_prefix_space": False,
         "bos_token": name,
         "eos_token": name,
-        "unk_token": name,
     }
+    if "merges.txt" in vocabulary:
+        tokenizer_config["unk_token"] = name
     write_together(
         folder,
         {
@@ -171,6 +183,8 @@ def config_from_huggingface(config: Mapping[str, Any]) -> GPTConfig:
     Raises:
         ValueError: it describes another architecture, or a variant of GPT-2 that GPTModel is not.
     """
+    if str(config.get("format", "")).startswith("gptlab-classifier"):
+        raise ValueError("config.json describes a classifier; load_classifier opens it")
     if config.get("model_type") != "gpt2":
         raise ValueError(f"config.json must describe a 'gpt2', got model_type {config.get('model_type')!r}")
     variants = {

@@ -54,8 +54,11 @@ class SafetensorsFile(Mapping[str, Tensor]):
             self._start = 8 + length
             for name, entry in self._entries.items():
                 self._check(name, entry, size)
+            end = self._start + max((entry["data_offsets"][1] for entry in self._entries.values()), default=0)
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no safetensors file: its header is damaged ({error!r})") from None
+        if end != size:
+            raise ValueError(f"{path} is damaged: its last tensor ends at byte {end}, the file at {size}")
 
     def _check(self, name: str, entry: dict, size: int) -> None:
         begin, end = entry["data_offsets"]

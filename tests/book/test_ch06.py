@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -287,7 +288,7 @@ def test_accuracy_is_the_share_that_is_right(model):
     assert calc_accuracy_loader(BATCHES, model, "cpu") == sum(map(sum, right)) / 15
     assert calc_accuracy_loader(BATCHES, model, "cpu", num_batches=2) == sum(map(sum, right[:2])) / 6
     assert calc_accuracy_loader(BATCHES, model, "cpu", num_batches=9) == sum(map(sum, right)) / 15
-    assert model.training
+    assert not model.training  # as in the book, so that a loss that is measured next has no dropout in it
 
 
 def test_nothing_to_measure_is_not_a_number(model):
@@ -364,6 +365,8 @@ def test_a_plot_holds_the_values_and_writes_nothing(tmp_path, monkeypatch):
     assert (lower.get_xlabel(), lower.get_ylabel(), upper.get_xlabel()) == ("Epochs", "Accuracy", "Examples seen")
     assert upper.lines[0].get_xdata().tolist() == [10, 20, 30]
     assert list(tmp_path.iterdir()) == []
+    assert pyplot.gcf() is figure
+    pyplot.close("all")
 
 
 # --- answers
@@ -414,10 +417,10 @@ def test_the_context_not_the_width_is_the_limit(model, tokenizer):
     assert seen_by(model, "a goat", tokenizer, max_length=90) == short + [299] * (24 - len(short))
 
 
-def test_a_review_leaves_the_mode_alone(model, tokenizer):
+def test_a_review_leaves_evaluation_mode(model, tokenizer):
     model.train()
     classify_review("Fenn", model, tokenizer, "cpu")
-    assert model.training
+    assert not model.training
 
 
 def test_an_empty_review(model, tokenizer):

@@ -16,13 +16,16 @@ class Hub:
 
     Attributes:
         cut_once: file -> bytes after which the connection breaks, the first time that it is asked for.
+        refused_range: files of which no part is given, the first time that one is asked for.
         dead: files of which nothing more comes after the first bytes, however often they are asked for.
+        without_checksums: whether the listing leaves them out.
         damaged: files that are served with a wrong byte.
         asked: (method, file, Range header) of every request for a file.
     """
 
     def __init__(self):
         self.repositories, self.cut_once, self.dead, self.damaged, self.asked = {}, {}, set(), set(), []
+        self.without_checksums, self.refused_range = False, set()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -40,7 +43,7 @@ class Hub:
             file = {"rfilename": name, "size": len(content), "blobId": git_sha1(content)}
             if is_large(name):
                 file["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
-            siblings.append(file)
+            siblings.append({"rfilename": name} if self.without_checksums else file)
         return {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings}
 
     def _handler(hub):
@@ -58,6 +61,7 @@ class Hub:
                 if listing is None:
                     self._file("GET")
                 elif listing[1] in hub.repositories:
+                    hub.asked.append(("GET", "listing", None))
                     self._send(200, json.dumps(hub.listing(listing[1])).encode(), {"Content-Type": "application/json"})
                 else:
                     self._refuse(401, "RepoNotFound")
@@ -79,7 +83,10 @@ class Hub:
                 if file in hub.damaged:
                     content = content[:-1] + bytes([content[-1] ^ 1])
                 start = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
-                if method == "GET" and start:
+                if method == "GET" and start and file in hub.refused_range:
+                    hub.refused_range.remove(file)
+                    self._refuse(416, "RangeNotSatisfiable")
+                elif method == "GET" and start:
                     first = int(start[1])
                     headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
                     self._send(206, content[first:], headers, cut=0 if file in hub.dead else None)

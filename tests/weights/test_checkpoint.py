@@ -7,7 +7,7 @@ from safetensors import safe_open
 from gptlab.data import load_template
 from gptlab.model import GPTModel
 from gptlab.tokenizer import train_tokenizer
-from gptlab.weights import load_checkpoint, save_checkpoint
+from gptlab.weights import export_huggingface, load_checkpoint, load_gpt2, save_checkpoint
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -100,3 +100,39 @@ def test_a_model_with_other_weights_is_not_saved(tiny, tokenizer, checkpoint_dir
     with pytest.raises(ValueError, match=r"this model should hold trf_blocks\.0\.att\.W_key\.weight"):
         save_checkpoint(checkpoint_dir, tiny, tokenizer)
     assert (checkpoint_dir / "model.safetensors").read_bytes() == before
+
+
+def test_the_file_that_is_named_is_the_file_that_is_read(tiny, tokenizer, checkpoint_dir):
+    """Weights of another epoch may lie beside the first ones."""
+    for parameter in tiny.parameters():
+        torch.nn.init.normal_(parameter)
+    save_checkpoint(checkpoint_dir.parent / "later", tiny, tokenizer)
+    (checkpoint_dir.parent / "later" / "model.safetensors").rename(checkpoint_dir / "epoch2.safetensors")
+    ids = torch.arange(6).view(1, 6)
+    assert load_gpt2(checkpoint_dir / "epoch2.safetensors")[0](ids).equal(tiny(ids))
+    assert load_checkpoint(checkpoint_dir / "epoch2.safetensors").model(ids).equal(tiny(ids))
+    assert not load_checkpoint(checkpoint_dir).model(ids).equal(tiny(ids))
+    for load in (load_gpt2, load_checkpoint):
+        with pytest.raises(ValueError, match=r"config\.json"):
+            load(checkpoint_dir / "config.json")
+
+
+def test_another_model_is_not_overwritten(tiny, tokenizer, tmp_path):
+    export_huggingface(tiny, tokenizer, tmp_path)
+    with pytest.raises(ValueError, match="holds another model, which would be overwritten"):
+        save_checkpoint(tmp_path, tiny, tokenizer)
+    tiny.out_head = torch.nn.Linear(32, 2)
+    with pytest.raises(ValueError, match="out_head scores 2 classes, not 300 tokens: see save_classifier"):
+        save_checkpoint(tmp_path / "new", tiny, tokenizer)
+
+
+def test_a_model_may_have_a_few_spare_tokens(tiny, tokenizer, tmp_path):
+    """Added tokens, or a size that was made round, as 50,304 for GPT-2."""
+    cfg = tiny.cfg.to_dict() | {"vocab_size": 303}
+    save_checkpoint(tmp_path / "ours", GPTModel(cfg), tokenizer)
+    export_huggingface(GPTModel(cfg), tokenizer, tmp_path / "theirs")
+    for folder in ("ours", "theirs"):
+        model, read = load_gpt2(tmp_path / folder)
+        assert (model.cfg.vocab_size, read.n_vocab) == (303, 300)
+    with pytest.raises(ValueError, match="the model has 304 tokens, the tokenizer 300"):
+        save_checkpoint(tmp_path / "more", GPTModel(cfg | {"vocab_size": 304}), tokenizer)

@@ -1,7 +1,9 @@
 """Models by name: the download against a server on this machine, and what is found without any network."""
 
+import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
 import pytest
@@ -42,6 +44,10 @@ def cache(tmp_path):
     return tmp_path / "checkpoints"
 
 
+def sha256_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def same_logits(model, theirs):
     with torch.no_grad():
         torch.testing.assert_close(model(IDS), theirs(IDS).logits, atol=1e-5, rtol=1e-5)
@@ -53,7 +59,8 @@ def test_first_download_and_then_no_request(hub, upload, theirs, cache):
     model, tokenizer = load_gpt2("355M", cache_dir=cache, progress=False)
     assert same_logits(model, theirs)
     assert tokenizer.n_vocab == 50257
-    assert {file for method, file, _ in hub.asked if method == "GET"} == {path.name for path in upload.iterdir()}
+    got = {file for method, file, _ in hub.asked if method == "GET"}
+    assert got == {"listing", *(path.name for path in upload.iterdir())}
 
     hub.asked.clear()
     for name in ("355M", "gpt2-medium", "gpt2-medium (355M)", "openai-community/gpt2-medium"):
@@ -89,7 +96,7 @@ def test_a_download_that_died_goes_on_in_the_next_run(hub, upload, cache, monkey
     hub.asked.clear()
     hub.dead.clear()
     download("gpt2", cache, progress=False)
-    [resumed] = [range_ for method, file, range_ in hub.asked if method == "GET"]
+    [resumed] = [range_ for method, file, range_ in hub.asked if method == "GET" and file != "listing"]
     assert resumed.startswith("bytes=")
     assert find_local("gpt2", cache) is not None
 
@@ -113,6 +120,54 @@ def test_a_file_that_was_damaged_later_is_found_by_downloading_again(hub, upload
     with pytest.raises(ValueError, match=r"model\.safetensors arrived damaged"):
         download("gpt2", cache, progress=False)
     assert (download("gpt2", cache, progress=False) / "model.safetensors").read_bytes() == content
+
+
+def test_two_downloads_at_once_take_turns(hub, upload, cache):
+    hub.add("openai-community/gpt2", upload)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: download("gpt2", cache, progress=False), range(2)))
+    assert folders[0] == folders[1]
+    assert (folders[0] / "model.safetensors").read_bytes() == (upload / "model.safetensors").read_bytes()
+    assert sum(file == "model.safetensors" and method == "GET" for method, file, _ in hub.asked) == 1
+
+
+def test_a_part_at_which_the_server_will_not_go_on_is_given_up(hub, upload, cache):
+    hub.add("openai-community/gpt2", upload)
+    hub.refused_range.add("model.safetensors")
+    part = hub_module._blobs("openai-community/gpt2", cache) / f"{sha256_of(upload / 'model.safetensors')}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"something")
+    with pytest.raises(FileNotFoundError, match="answered: 416"):
+        download("gpt2", cache, progress=False)
+    assert download("gpt2", cache, progress=False).is_dir()
+
+
+def test_a_mirror_without_checksums(hub, upload, cache):
+    hub.add("openai-community/gpt2", upload)
+    hub.without_checksums = True
+    assert (download("gpt2", cache, progress=False) / "model.safetensors").is_file()
+
+
+def test_what_is_here_is_not_downloaded_again(hub, upload, cache, monkeypatch):
+    hub.add("openai-community/gpt2", upload)
+    shutil.copytree(upload, cache / "gpt2")
+    assert download("gpt2", cache) == cache / "gpt2"
+    assert hub.asked == []
+    (cache / "gpt2" / "model.safetensors").write_bytes(b"cut off")
+    assert find_local("gpt2", cache) is None
+    folder = download("gpt2", cache, progress=False)
+    assert locate("gpt2", cache) == folder != cache / "gpt2"
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert download("gpt2", cache) == folder  # nobody answers, and nobody needs to
+
+
+def test_an_owners_model_is_not_taken_for_anothers(hub, upload, cache):
+    shutil.copytree(upload, cache / "gpt2")
+    shutil.copytree(upload, cache / "models--gpt2" / "snapshots" / "main")
+    assert find_local("openai-community/gpt2", cache) == cache / "gpt2"
+    assert find_local("somebody/gpt2", cache) is None
+    with pytest.raises(ValueError, match="there is no model somebody/gpt2 at"):
+        locate("somebody/gpt2", cache)
 
 
 def test_shards(hub, upload, theirs, cache, tmp_path):
@@ -178,7 +233,7 @@ def test_paths_come_before_names(upload, cache, tmp_path, monkeypatch):
     assert locate("gpt2", cache) == cache / "gpt2"
 
 
-def test_names(tmp_path, hub):
+def test_names(tmp_path, hub, monkeypatch):
     assert {repository_of(size).split("/")[1] for size in GPT2_SIZES} == set(GPT2_SIZES)
     book = ("gpt2-small (124M)", "gpt2-medium (355M)", "gpt2-large (774M)", "gpt2-xl (1558M)")
     assert [repository_of(name) for name in book] == [repository_of(name) for name in ("124M", "355M", "774M", "1558M")]
@@ -186,9 +241,14 @@ def test_names(tmp_path, hub):
         ValueError, match=r"'345M' is neither a folder nor a model's name; known names are gpt2, .*355M"
     ):
         load_gpt2("345M")
-    for missing in (tmp_path / "nothing", "tests/nothing", "nothing.safetensors", "./nothing"):
+    for missing in (tmp_path / "nothing", "checkpoints/nothing", "nothing.safetensors", "./nothing", "~/nothing"):
         with pytest.raises(FileNotFoundError, match="there is no file or folder .*nothing"):
             locate(missing)
+    with pytest.raises(ValueError, match="a folder or a model's name is needed"):
+        locate("")
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.com/")
+    assert endpoint() == "https://hf-mirror.com"
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
     with pytest.raises(ValueError, match="there is no model someone/nothing at"):
         locate("someone/nothing", tmp_path)
 

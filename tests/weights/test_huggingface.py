@@ -123,7 +123,7 @@ def test_wrong_folders(tokenizer, tmp_path):
         ({"n_layer": 3}, r"h\.2\.ln_1\.weight: the model needs \(32,\), the weights have None"),
         ({"n_head": 5}, "32 and 5"),
         ({"n_embd": None}, "emb_dim must be a whole number >= 1, got None"),
-        ({"vocab_size": 301}, "the model has 301 tokens, the tokenizer 300"),
+        ({"vocab_size": 320}, "the model has 320 tokens, the tokenizer 300"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
         for load in (load_gpt2, load_checkpoint):
