@@ -207,7 +207,7 @@ def recall_in_prose(model: GPTModel, tokenizer: tiktoken.Encoding, town: Town) -
             endings.append(f" {person.facts[attribute.name]}{ending}")
     longest = max(len(tokenizer.encode_ordinary(ending)) for ending in endings)
     generated = generate(model, beginnings, max_new_tokens=longest)
-    written = [tokenizer.decode(ids) for ids, _ in generated]
+    written = [tokenizer.decode(ids) for ids in generated]
     return sum(text.startswith(ending) for text, ending in zip(written, endings)) / len(endings)
 
 
@@ -272,10 +272,10 @@ def _tell_opening(town: Town, tell: Callable[[str], None]) -> None:
 def _tell_pretrained(model: GPTModel, tokenizer: tiktoken.Encoding, town: Town, recipe: Recipe, tell: Callable) -> None:
     question = town.test[0]
     prose = f"The home of {town.held_out[0].name}"
-    [continued] = generate(model, [tokenizer.encode_ordinary(prose)], max_new_tokens=24, stop_ids=[tokenizer.eot_token])
+    [continued] = generate(model, [tokenizer.encode_ordinary(prose)], max_new_tokens=24, eos_id=tokenizer.eot_token)
     [answer] = respond(model, tokenizer, [question], load_template(recipe.template), max_new_tokens=24)
     tell("Pretrained, the model goes on with a sentence:\n")
-    tell(f"    {prose} ...{tokenizer.decode(continued.ids)}\n")
+    tell(f"    {prose} ...{tokenizer.decode(continued)}\n")
     tell("but asked a question, it does not know that an answer is wanted:\n")
     tell(f"    {question['instruction']}\n    -> {answer.text!r}\n")
     tell(f"So it is tuned on {len(town.train)} questions with answers.\n")

@@ -31,6 +31,7 @@ def respond(
     max_new_tokens: int = 128,
     batch_size: int = 32,
     progress: bool = False,
+    **choices: Any,
 ) -> list[Response]:
     """Return the model's response to each entry, in the entries' order.
 
@@ -44,29 +45,34 @@ def respond(
         max_new_tokens: the longest response.
         batch_size: entries answered together; they are taken in order of length.
         progress: whether to show a bar.
+        choices: how tokens are chosen, as in `generate`: temperature, top_k, seed and so on; none is greedy.
 
     Raises:
-        ValueError: an entry has no instruction, or a setting is below 1.
+        ValueError: an entry has no instruction, or a setting is out of its range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     for number, entry in enumerate(entries, start=1):
         check_entry(entry, f"entry {number}", needs=["instruction"])
     if not isinstance(template, Template):
         template = load_template(template)
     tokenizer = as_tokenizer(tokenizer)
     prompts = [tokenizer.encode_ordinary(template.prompt(entry)) for entry in entries]
-    readable = [number for number, prompt in enumerate(prompts) if len(prompt) <= model.cfg.context_length]
-    readable.sort(key=lambda number: len(prompts[number]))
-    stop = control_id(tokenizer, END_OF_TEXT)
+    readable = [number for number, prompt in enumerate(prompts) if len(prompt) < model.cfg.context_length]
     responses = [Response("", "prompt too long")] * len(prompts)
     with tqdm(total=len(readable), desc="answering", disable=not progress) as bar:
-        for start in range(0, len(readable), batch_size):
-            numbers = readable[start : start + batch_size]
-            batch = [prompts[number] for number in numbers]
-            generated = generate(model, batch, max_new_tokens=max_new_tokens, stop_ids=[stop], on_finished=bar.update)
-            for number, (ids, reason) in zip(numbers, generated):
-                responses[number] = Response(tokenizer.decode(ids).strip(), reason)
+        generated = generate(
+            model,
+            [prompts[number] for number in readable],
+            max_new_tokens=max_new_tokens,
+            eos_id=control_id(tokenizer, END_OF_TEXT),
+            tokenizer=tokenizer,
+            return_details=True,
+            alternatives=None,
+            batch_size=batch_size,
+            on_finished=bar.update,
+            **choices,
+        )
+    for number, written in zip(readable, generated):
+        responses[number] = Response(written.text.strip(), written.reason)
     return responses
 
 

@@ -13,10 +13,6 @@ def model():
     return GPTModel(cfg | {"drop_rate": 0.0, "qkv_bias": False}).eval()
 
 
-def ids_of(generated):
-    return [result.ids for result in generated]
-
-
 def write_slowly(model, prompt, max_new_tokens, stop_ids=()):
     """One prompt, no cache, no padding: the whole sequence again for each token."""
     ids = list(prompt)
@@ -28,21 +24,21 @@ def write_slowly(model, prompt, max_new_tokens, stop_ids=()):
     return ids[len(prompt) :]
 
 
-PROMPTS = [[1], [5, 6, 7, 8, 9], [3, 3], [0] * 12, [39, 1, 2], [7] * 24]
+PROMPTS = [[1], [5, 6, 7, 8, 9], [3, 3], [0] * 12, [39, 1, 2], [7] * 23]
 
 
 def test_a_batch_of_any_lengths_equals_each_alone(model):
     expected = [write_slowly(model, prompt, 15) for prompt in PROMPTS]
-    assert ids_of(generate(model, PROMPTS, max_new_tokens=15)) == expected
+    assert generate(model, PROMPTS, max_new_tokens=15) == expected
     assert len(set(map(tuple, expected))) > 3
 
 
 def test_stop_ids_end_a_row_and_are_not_returned(model):
-    free = ids_of(generate(model, PROMPTS, max_new_tokens=15))
+    free = generate(model, PROMPTS, max_new_tokens=15)
     stop = {free[0][4], free[1][2]}
     expected = [write_slowly(model, prompt, 15, stop) for prompt in PROMPTS]
-    results = generate(model, PROMPTS, max_new_tokens=15, stop_ids=stop)
-    assert ids_of(results) == expected
+    results = generate(model, PROMPTS, max_new_tokens=15, eos_id=stop, return_details=True)
+    assert [result.ids for result in results] == expected
     full = [len(prompt) + len(ids) > 24 for prompt, ids in zip(PROMPTS, expected)]
     reasons = ["context" if f else "length" if len(ids) == 15 else "stop" for f, ids in zip(full, expected)]
     assert [result.reason for result in results] == reasons
@@ -51,17 +47,17 @@ def test_stop_ids_end_a_row_and_are_not_returned(model):
 
 
 def test_a_full_context_ends_a_row(model):
-    results = generate(model, PROMPTS, max_new_tokens=100)
+    results = generate(model, PROMPTS, max_new_tokens=100, return_details=True)
     lengths = [len(result.ids) for result in results]
     assert {result.reason for result in results} == {"context"}
     assert lengths == [24 - len(prompt) + 1 for prompt in PROMPTS]
 
 
 def test_finished_rows_leave_the_batch(model):
-    stop = {generate(model, PROMPTS[:2], max_new_tokens=5)[0].ids[2]}
+    stop = {generate(model, PROMPTS[:2], max_new_tokens=5)[0][2]}
     sizes, counts = [], []
     model.final_norm.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[0]))
-    generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, on_finished=counts.append)
+    generate(model, PROMPTS, max_new_tokens=12, eos_id=stop, on_finished=counts.append)
     assert sizes[0] == len(PROMPTS)
     assert sizes[-1] < sizes[0]
     assert sum(counts) == len(PROMPTS)
@@ -74,9 +70,9 @@ def test_nothing_asked_nothing_written(model):
 @pytest.mark.parametrize(
     ("prompts", "new", "message"),
     [
-        ([[1], []], 3, "prompt 2 has 0 tokens"),
-        ([[1] * 25], 3, "has 25 tokens; it must have 1 to 24"),
-        ([[1]], 0, "got 0"),
+        ([[1], []], 3, "prompt 2 is empty"),
+        ([[1] * 24], 3, "has 24 tokens; the context of 24 has room for 23"),
+        ([[1]], -1, "got -1"),
         ([[1]], 2.5, "got 2.5"),
         ([1, 2], 3, "got 1 in place"),
     ],
