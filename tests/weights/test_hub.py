@@ -137,7 +137,7 @@ def test_a_part_at_which_the_server_will_not_go_on_is_given_up(hub, upload, cach
     part = hub_module._blobs("openai-community/gpt2", cache) / f"{sha256_of(upload / 'model.safetensors')}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"something")
-    with pytest.raises(FileNotFoundError, match="answered: 416"):
+    with pytest.raises(FileNotFoundError, match="answered: .*416"):
         download("gpt2", cache, progress=False)
     assert download("gpt2", cache, progress=False).is_dir()
 
