@@ -13,11 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gptlab import __version__
 
 if TYPE_CHECKING:
+    from gptlab.data import Template
+    from gptlab.model import GPTModel
+    from gptlab.tokenizer import Tokenizer
     from gptlab.weights import Checkpoint
 
 
@@ -100,7 +103,7 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     generate.add_argument("--data", type=_path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
     generate.add_argument("--out", type=_path, help="with --data: where the entries with their responses go")
     generate.add_argument("--template", default=None, help=_TEMPLATE)
-    generate.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
+    _add_choices(generate)
 
     export = command("export", _export, "write a checkpoint as a folder that transformers opens")
     export.add_argument("--model", type=_text, required=True, help=_MODEL)
@@ -109,7 +112,26 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
     chat.add_argument("--model", type=_text, required=True, help=_MODEL)
     chat.add_argument("--template", default=None, help=_TEMPLATE)
-    chat.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
+    _add_choices(chat)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """How tokens are chosen; the names are those of `generate`."""
+    parser.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token each time")
+    parser.add_argument("--top-k", type=_at_least(1), help="draw from the k most likely tokens")
+    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that together have probability p")
+    parser.add_argument("--min-p", type=float, help="draw from tokens at least p times as likely as the best")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was said is less likely")
+    parser.add_argument("--seed", type=_at_least(0), help="of the drawing")
+    parser.add_argument(
+        "--weights", choices=("plain", "packed", "int8"), default="plain", help="packed: faster on a CPU"
+    )
+
+
+def _choices(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    return {name: getattr(options, name) for name in names}
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -188,20 +210,11 @@ def _generate(options: argparse.Namespace) -> None:
         if options.out.is_dir():
             raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
     model, tokenizer, template = _load(options)
-    responses = respond(
-        model,
-        tokenizer,
-        entries,
-        template,
-        max_new_tokens=options.max_new_tokens,
-        progress=options.data is not None and not options.quiet,
-    )
     if options.data is None:
-        [response] = responses
-        if response.reason == "prompt too long":
+        if _print_response(model, tokenizer, entries[0], template, options) == "prompt too long":
             raise ValueError(f"the prompt is longer than the context of {model.cfg.context_length} tokens")
-        print(response.text)
         return
+    responses = respond(model, tokenizer, entries, template, progress=not options.quiet, **_choices(options))
     answered = [entry | {"model_response": r.text, "ended_by": r.reason} for entry, r in zip(entries, responses)]
     save_entries(options.out, answered)
     ends = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in responses).most_common())
@@ -209,10 +222,9 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _chat(options: argparse.Namespace) -> None:
-    from gptlab.decoding import respond
-
     model, tokenizer, template = _load(options)
-    print(f"One instruction a line; {'Ctrl-Z and Enter' if os.name == 'nt' else 'Ctrl-D'} ends.")
+    end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+    print(f"One instruction a line; Ctrl-C stops an answer, {end} ends.")
     while True:
         try:
             line = input("> ").strip()
@@ -222,11 +234,28 @@ def _chat(options: argparse.Namespace) -> None:
         if line:
             try:
                 entry = {"instruction": line}
-                [response] = respond(model, tokenizer, [entry], template, max_new_tokens=options.max_new_tokens)
+                if _print_response(model, tokenizer, entry, template, options) == "prompt too long":
+                    print("(prompt too long)")
             except ValueError as error:  # such as bytes that are no text; the conversation goes on
                 print(f"({error})")
-            else:
-                print(f"({response.reason})" if response.reason == "prompt too long" else response.text)
+            except KeyboardInterrupt:
+                print(" (stopped)")
+
+
+def _print_response(
+    model: GPTModel, tokenizer: Tokenizer, entry: dict[str, str], template: Template, options: argparse.Namespace
+) -> str:
+    """Print a response as it is written, and return why it ended."""
+    from gptlab.decoding import stream_response
+
+    pieces = stream_response(model, tokenizer, entry, template, **_choices(options))
+    while True:
+        try:
+            print(next(pieces), end="", flush=True)
+        except StopIteration as end:
+            if end.value.reason != "prompt too long":
+                print()
+            return end.value.reason
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -242,12 +271,15 @@ def _export(options: argparse.Namespace) -> None:
 def _load(options: argparse.Namespace) -> Checkpoint:
     """Return the model that the options name, with the template that they name, if they do."""
     from gptlab.data import load_template
+    from gptlab.decoding import prepare_for_decoding
     from gptlab.devices import pick_device
     from gptlab.weights import load_checkpoint
 
     wanted = getattr(options, "template", None)
     template = load_template(wanted) if wanted is not None else None
     found = load_checkpoint(options.model, pick_device(options.device), progress=not options.quiet)
+    if getattr(options, "weights", "plain") != "plain":
+        found = found._replace(model=prepare_for_decoding(found.model, options.weights))
     return found if template is None else found._replace(template=template)
 
 

@@ -2,6 +2,21 @@
 
 from gptlab.decoding.beam import Hypothesis, beam_search
 from gptlab.decoding.generate import Generated, generate, stream
-from gptlab.decoding.respond import Response, exact_match, respond
+from gptlab.decoding.perplexity import Perplexity, perplexity
+from gptlab.decoding.prepare import prepare_for_decoding
+from gptlab.decoding.respond import Response, exact_match, respond, stream_response
 
-__all__ = ["Generated", "Hypothesis", "Response", "beam_search", "exact_match", "generate", "respond", "stream"]
+__all__ = [
+    "Generated",
+    "Hypothesis",
+    "Perplexity",
+    "Response",
+    "beam_search",
+    "exact_match",
+    "generate",
+    "perplexity",
+    "prepare_for_decoding",
+    "respond",
+    "stream",
+    "stream_response",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gptlab.data.instruction import check_entry
 from gptlab.data.templates import Template, load_template
-from gptlab.decoding.generate import generate
+from gptlab.decoding.generate import generate, stream
 from gptlab.model import GPTModel
 from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
@@ -74,6 +74,42 @@ def respond(
     for number, written in zip(readable, generated):
         responses[number] = Response(written.text.strip(), written.reason)
     return responses
+
+
+def stream_response(
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    entry: Mapping[str, Any],
+    template: str | Path | Template,
+    *,
+    max_new_tokens: int = 128,
+    **choices: Any,
+) -> Generator[str, None, Response]:
+    """Yield the response to one entry as it is written, without white space before it.
+
+    The generator's return value is the `Response` that `respond` gives. Arguments as there.
+
+    Raises:
+        ValueError: as `respond`, when the first piece is asked for.
+    """
+    check_entry(entry, "the entry", needs=["instruction"])
+    template = template if isinstance(template, Template) else load_template(template)
+    tokenizer = as_tokenizer(tokenizer)
+    prompt = tokenizer.encode_ordinary(template.prompt(entry))
+    if len(prompt) >= model.cfg.context_length:
+        return Response("", "prompt too long")
+    eos_id = control_id(tokenizer, END_OF_TEXT)
+    pieces = stream(model, prompt, tokenizer=tokenizer, max_new_tokens=max_new_tokens, eos_id=eos_id, **choices)
+    begun = False
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return Response(end.value.text.strip(), end.value.reason)
+        piece = piece if begun else piece.lstrip()
+        if piece:
+            begun = True
+            yield piece
 
 
 def exact_match(responses: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> float:
