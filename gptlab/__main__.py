@@ -125,7 +125,10 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was said is less likely")
     parser.add_argument("--seed", type=_at_least(0), help="of the drawing")
     parser.add_argument(
-        "--weights", choices=("plain", "packed", "int8"), default="plain", help="packed: faster on a CPU"
+        "--weights",
+        choices=("plain", "packed", "half", "int8"),
+        default="plain",
+        help="faster on a CPU: packed writes the same, half and int8 round the weights",
     )
 
 

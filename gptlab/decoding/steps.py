@@ -1,7 +1,8 @@
 """The loop under greedy and sampled decoding: many prompts at once, one new token for each at a time.
 
 Prompts are padded on the left, so that all rows write at the same place; a mask hides the padding and the positions do
-not count it, so that each row gets what it would get alone. A row that has ended leaves the batch and its cache.
+not count it, so that each row gets what it would get alone. What all prompts begin with is read once. A row that has
+ended leaves the batch and its cache.
 
 Positions are absolute. A row that goes on past the context reads its last tokens at new positions, so nothing that was
 remembered is of use, and each of its steps reads the whole window again.
@@ -21,6 +22,8 @@ from gptlab.decoding.filters import Filter
 from gptlab.model import GPTModel, KVCache
 
 Reason = Literal["stop", "length", "context"]
+
+_WORTH_A_READING = 32  # tokens that are saved; to read one token costs as much as to read some more with it
 
 
 @dataclass(frozen=True)
@@ -119,33 +122,52 @@ class _Remembered:
     def __init__(self, model: GPTModel, prompts: dict[int, list[int]]) -> None:
         self.model, self.rows = model, list(prompts)
         self.cache = KVCache(model.cfg.n_layers)
-        T = max(map(len, prompts.values()), default=0)
+        past = self._read_shared_beginning(list(prompts.values()))
+        T = max(map(len, prompts.values()), default=past) - past
         ids = torch.zeros(len(prompts), T, dtype=torch.int64)
-        visible = torch.zeros(len(prompts), T, dtype=torch.bool)
+        visible = torch.ones(len(prompts), past + T + model.cfg.context_length, dtype=torch.bool)
         for row, prompt in enumerate(prompts.values()):
-            ids[row, T - len(prompt) :] = torch.tensor(prompt)
-            visible[row, T - len(prompt) :] = True
-        self.ids, self.visible = ids.to(_device(model)), visible.to(_device(model))  # (B, T), (B, S)
-        self.positions = (self.visible.cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
+            padding = T - (len(prompt) - past)
+            ids[row, padding:] = torch.tensor(prompt[past:])
+            visible[row, past : past + padding] = False
+        self.ids, self.visible = ids.to(_device(model)), visible.to(_device(model))  # (B, T), (B, more than S)
+        self.positions = (self.visible.cumsum(dim=1) - 1)[:, past : past + T].clamp(min=0)  # (B, T)
+        self.padded = not visible.all()
+
+    def _read_shared_beginning(self, prompts: list[list[int]]) -> int:
+        """Read once what all prompts begin with, such as a template's first sentences, and return its length."""
+        shortest = min(map(len, prompts), default=1)
+        differ = (place for place in range(shortest - 1) if len({prompt[place] for prompt in prompts}) > 1)
+        shared = next(differ, shortest - 1)  # the last token is left, since its logits are wanted
+        if (len(prompts) - 1) * shared < _WORTH_A_READING:
+            return 0
+        ids = torch.tensor([prompts[0][:shared]], device=_device(self.model))
+        self.model.forward_embeddings(self.model.embed(ids), cache=self.cache)
+        self.cache.reorder(ids.new_zeros(len(prompts)))  # a copy for every row
+        return shared
 
     def read(self) -> Tensor:
         """Read what is next and return the logits of what may follow, (B, V)."""
-        mask = None if self.visible.all() else self.visible.unsqueeze(1)  # (B, 1, S)
+        S = self.cache.length + self.ids.shape[1]
+        mask = self.visible[:, None, :S] if self.padded else None  # (B, 1, S)
         x = self.model.embed(self.ids)
         features = self.model.forward_embeddings(x, cache=self.cache, positions=self.positions, mask=mask)  # (B, T, D)
         return self.model.out_head(features[:, -1])
 
     def keep(self, chosen: dict[int, int]) -> None:
         """Go on with these rows only, number -> the token to read next."""
-        index = [row for row, number in enumerate(self.rows) if number in chosen]
-        if len(index) < len(self.rows):
-            rows = torch.tensor(index, dtype=torch.int64, device=self.ids.device)
+        alive = [row for row, number in enumerate(self.rows) if number in chosen]
+        if len(alive) < len(self.rows):
+            last = [row for row in alive if row >= len(alive)]  # they move to where a row has ended: few are copied
+            order = [row if self.rows[row] in chosen else last.pop() for row in range(len(alive))]
+            self.rows = [self.rows[row] for row in order]
+            rows = torch.tensor(order, dtype=torch.int64, device=self.ids.device)
             self.cache.reorder(rows)
             self.positions, self.visible = self.positions[rows], self.visible[rows]
-        self.rows = list(chosen)
-        self.ids = torch.tensor([[token] for token in chosen.values()], dtype=torch.int64, device=self.ids.device)
+            self.padded = not bool(self.visible.all())
+        ids = [[chosen[number]] for number in self.rows]
+        self.ids = torch.tensor(ids, dtype=torch.int64, device=self.ids.device)  # (B, 1)
         self.positions = self.positions[:, -1:] + 1
-        self.visible = torch.cat([self.visible, self.visible.new_ones(len(self.visible), 1)], dim=1)
 
 
 def _choose(

@@ -71,9 +71,7 @@ class MultiHeadAttention(nn.Module):
             return_weights: also return the weights after the softmax and before dropout, (B, H, T, S), computed
                 by hand; the result is the same to rounding, only slower.
         """
-        queries = self._split_heads(self.W_query(x))  # (B, H, T, head_dim)
-        keys = self._split_heads(self.W_key(x))
-        values = self._split_heads(self.W_value(x))
+        queries, keys, values = self.project(x)  # (B, H, T, head_dim)
         if cache is not None:
             keys, values = cache.append(keys, values)  # (B, H, S, head_dim)
         T, S = queries.shape[2], keys.shape[2]
@@ -96,6 +94,14 @@ class MultiHeadAttention(nn.Module):
             is_causal=mask is None and T == S,
         )
         return self._join_heads(gathered)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return every token's query, key and value in each head, (B, H, T, head_dim) each."""
+        return (
+            self._split_heads(self.W_query(x)),
+            self._split_heads(self.W_key(x)),
+            self._split_heads(self.W_value(x)),
+        )
 
     def _split_heads(self, x: Tensor) -> Tensor:
         B, T, D = x.shape

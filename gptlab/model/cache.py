@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -32,9 +33,16 @@ class LayerCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
-    def reorder(self, rows: Tensor) -> None:
-        if self._keys is not None:
+    def reorder(self, rows: Tensor, moved: Tensor) -> None:
+        """Make row i what row `rows[i]` was; `moved` are those i that change."""
+        if self._keys is None:
+            return
+        if len(rows) > len(self._keys):
             self._keys, self._values = self._keys[rows], self._values[rows]
+            return
+        for room in (self._keys, self._values):
+            room[moved, :, : self.length] = room[rows[moved], :, : self.length]
+        self._keys, self._values = self._keys[: len(rows)], self._values[: len(rows)]
 
     def _room(self, like: Tensor, end: int) -> Tensor:
         batch, heads, _, head_dim = like.shape
@@ -71,11 +79,14 @@ class KVCache:
     def reorder(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was; left-out rows are dropped, repeated ones copied.
 
+        Only rows that change are copied, unless there are more than before.
+
         Args:
             rows: int64 indices into the present batch, (new B,).
         """
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
         for layer in self.layers:
-            layer.reorder(rows)
+            layer.reorder(rows, moved)
 
     def truncate(self, length: int) -> None:
         """Forget every token from position `length` on.
