@@ -11,6 +11,7 @@ import torch
 from gptlab import __main__ as cli
 from gptlab import demo
 from gptlab.data import load_entries
+from gptlab.decoding import Response
 from gptlab.training import loop
 from gptlab.weights import load_checkpoint
 
@@ -101,20 +102,68 @@ def test_the_same_seed_tunes_the_same_model(checkpoint_dir, data, tmp_path, caps
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
-def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monkeypatch, capsys):
-    lines = iter(["Where is Fenn?", "", "x" * 500, "\udcff", "And the mill?"])
+def typing(*lines):
+    """Return an `input` that gives these lines, and then the end of the file."""
+    left = iter(lines)
 
     def typed(prompt):
         try:
-            return next(lines)
+            return next(left)
         except StopIteration:
             raise EOFError from None
 
-    monkeypatch.setattr("builtins.input", typed)
+    return typed
+
+
+def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monkeypatch, capsys):
+    monkeypatch.setattr("builtins.input", typing("Where is Fenn?", "", "x" * 500, "\udcff", "And the mill?"))
     code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--max-new-tokens", "5")
     assert (code, error) == (0, "")
     assert "(prompt too long)" in told
     assert "surrogate" in told
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_chat(checkpoint_dir, monkeypatch, capsys):
+    monkeypatch.setattr("builtins.input", typing("one", "two"))
+    answers = iter([True, False])
+
+    def stream_response(*_, **choices):
+        yield "Be"
+        if next(answers):
+            raise KeyboardInterrupt
+        yield "ginning"
+        return Response("Beginning", "stop")
+
+    monkeypatch.setattr("gptlab.decoding.stream_response", stream_response)
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
+    assert (code, error) == (0, "")
+    assert told.splitlines()[1:] == ["Be (stopped)", "Beginning", ""]
+
+
+def test_how_tokens_are_chosen_can_be_said(checkpoint_dir, capsys):
+    def answer(*more):
+        code, told, error = run(capsys, "generate", "--model", checkpoint_dir, "Where is Fenn?", *more)
+        assert (code, error) == (0, "")
+        return told
+
+    sampling = ["--temperature", "2", "--top-k", "50", "--top-p", "0.99", "--min-p", "0.001", "--max-new-tokens", "9"]
+    greedy = answer("--max-new-tokens", "9")
+    assert answer(*sampling, "--seed", "1") == answer(*sampling, "--seed", "1") != answer(*sampling, "--seed", "2")
+    assert answer("--temperature", "5", "--top-k", "1", "--max-new-tokens", "9") == greedy
+    assert answer("--repetition-penalty", "5", "--max-new-tokens", "9") != greedy
+    model = ["generate", "--model", checkpoint_dir, "Where?"]
+    assert "temperature must be >= 0 and finite, got -1.0" in fails(capsys, *model, "--temperature=-1")
+    assert "top_p must be in [0, 1], got 1.5" in fails(capsys, *model, "--temperature=1", "--top-p", "1.5")
+    assert "top_k must be in [1, 300]" in fails(capsys, *model, "--temperature=1", "--top-k", "301")
+
+
+@pytest.mark.filterwarnings("ignore:this PyTorch or processor lacks")
+@pytest.mark.parametrize("weights", ["packed", "half", "int8"])
+def test_a_prepared_model_answers(checkpoint_dir, weights, capsys):
+    question = ["generate", "--model", checkpoint_dir, "Where is Fenn?", "--max-new-tokens", "5"]
+    told = run(capsys, *question, "--weights", weights)
+    assert told[0] == 0
+    assert weights != "packed" or told == run(capsys, *question)
 
 
 WRONG_DATA = [

@@ -1,7 +1,11 @@
+import gc
+import itertools
+
 import pytest
 import torch
 
 from gptlab.decoding import generate
+from gptlab.decoding.steps import Settings, decode
 from gptlab.model import GPTModel
 
 
@@ -61,6 +65,43 @@ def test_finished_rows_leave_the_batch(model):
     assert sizes[0] == len(PROMPTS)
     assert sizes[-1] < sizes[0]
     assert sum(counts) == len(PROMPTS)
+
+
+def beginning_alike(count, shared):
+    """Prompts of different lengths after `shared` tokens that are the same; the shortest is those tokens alone."""
+    return [list(range(shared)) + [30 + row % 9] * row for row in range(count)]
+
+
+@pytest.mark.parametrize(("count", "shared"), [(5, 10), (4, 16), (40, 2), (3, 1)])
+def test_prompts_that_begin_alike_are_as_each_alone(model, count, shared):
+    prompts = [prompt[:20] for prompt in beginning_alike(count, shared)]
+    assert generate(model, prompts, max_new_tokens=9) == [write_slowly(model, prompt, 9) for prompt in prompts]
+
+
+def test_what_all_prompts_begin_with_is_read_once(model):
+    prompts, read = beginning_alike(5, 12), []
+    model.final_norm.register_forward_hook(lambda _, inputs, __: read.append(tuple(inputs[0].shape[:2])))
+    generate(model, prompts, max_new_tokens=2)
+    assert read == [(1, 11), (5, 5), (5, 1)]  # the shortest has 12 tokens, the last of which gives its logits
+    read.clear()
+    generate(model, prompts[:3], max_new_tokens=1)  # a reading more would cost as much as it saves
+    assert read == [(3, 14)]
+
+
+def test_memory_grows_by_the_caches_room_only(tiny):
+    """Bytes of all living tensors, every tenth token."""
+
+    def living():
+        tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+        return sum(storages.values())
+
+    gc.collect()
+    steps = decode(tiny, {0: [1, 2, 3], 1: [4]}, Settings(max_new_tokens=140), set())
+    sizes = [living() for number, _ in enumerate(steps, start=1) if number % 10 == 0]
+    growth = [after - before for before, after in itertools.pairwise(sizes)]
+    room = 2 * 64 * 32 * 4 * 2 * 2  # rows, tokens of a step, features, bytes, keys and values, layers
+    assert [change for change in growth if change] == [room, room]
 
 
 def test_nothing_asked_nothing_written(model):

@@ -1,7 +1,7 @@
 import pytest
 
 from gptlab.data import InstructionDataset, collate, load_template
-from gptlab.decoding import exact_match, respond
+from gptlab.decoding import exact_match, respond, stream_response
 from gptlab.training import make_optimizer, train
 
 TEMPLATE = load_template("alpaca_short")
@@ -48,6 +48,34 @@ def test_wrong_requests(tiny, tokenizer, entries):
         respond(tiny, tokenizer, [{"instruction": "a"}, {"input": "b"}], TEMPLATE)
     with pytest.raises(ValueError, match="batch_size must be >= 1, got -1"):
         respond(tiny, tokenizer, entries, TEMPLATE, batch_size=-1)
+
+
+def all_of(pieces):
+    """Return the pieces of a stream, and its return value."""
+    got = []
+    while True:
+        try:
+            got.append(next(pieces))
+        except StopIteration as end:
+            return got, end.value
+
+
+def test_a_streamed_response_is_the_one_that_respond_gives(tuned, tokenizer, entries):
+    for choices in ({}, {"temperature": 1.5, "top_k": 20, "seed": 4}, {"max_new_tokens": 2}, {"stop": "is"}):
+        for entry in entries[:2]:
+            pieces, response = all_of(stream_response(tuned, tokenizer, entry, "alpaca_short", **choices))
+            assert [response] == respond(tuned, tokenizer, [entry], TEMPLATE, **choices)
+            assert "".join(pieces).rstrip() == response.text
+    pieces, _ = all_of(stream_response(tuned, tokenizer, entries[0], TEMPLATE))
+    assert len(pieces) > 3
+    assert not pieces[0][0].isspace()
+
+
+def test_a_streamed_response_that_cannot_be(tuned, tokenizer):
+    pieces, response = all_of(stream_response(tuned, tokenizer, {"instruction": "x" * 200}, TEMPLATE))
+    assert (pieces, response) == ([], ("", "prompt too long"))
+    with pytest.raises(ValueError, match="the entry has no 'instruction'"):
+        next(stream_response(tuned, tokenizer, {"input": "b"}, TEMPLATE))
 
 
 def test_exact_match_counts_to_the_letter():

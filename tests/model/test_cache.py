@@ -35,3 +35,15 @@ def test_wrong_use():
         cache.truncate(4)
     with pytest.raises(ValueError, match="got 0 and 64"):
         KVCache(0)
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [3, 1], [1, 1, 0, 2], [2], [], [0, 0, 1, 1, 2, 3], [3, 2, 1, 0]])
+def test_reordered_rows_are_what_indexing_gives(rows):
+    """In place or not; and the next tokens go behind them."""
+    cache, rows = KVCache(1, step=4), torch.tensor(rows, dtype=torch.int64)
+    kept, more = torch.randn(4, 2, 3, 5), torch.randn(len(rows), 2, 3, 5)
+    cache.layers[0].append(kept, -kept)
+    cache.reorder(rows)
+    keys, values = cache.layers[0].append(more, -more)
+    assert keys.equal(torch.cat([kept[rows], more], dim=2))
+    assert values.equal(-keys)
