@@ -91,6 +91,12 @@ _HOME = {
         "format_input_phi",
     ),
     "gptlab.book.appendix_d": ("find_highest_gradient", "train_model"),
+    "gptlab.book.kv_cache": (
+        "KVCache",
+        "generate_text_simple_cached",
+        "generate_text_simple_stream",
+        "trim_input_tensor",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _PENDING_IN = {name: module for module, names in PENDING.items() for name in names if name not in _MODULE_OF}

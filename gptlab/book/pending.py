@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_DECODING = "it comes with the decoding chapter; until then gptlab.generate decodes with a cache"
 _LORA = "it comes with LoRA"
 _JUDGING = "it comes with the judging chapter"
 _PREFERENCES = "preference tuning (DPO) is not part of this library"
@@ -30,17 +29,6 @@ PENDING: dict[str, dict[str, str]] = {
         ),
     },
     "gptlab.book.appendix_e": dict.fromkeys(("LoRALayer", "LinearWithLoRA", "replace_linear_with_lora"), _LORA),
-    "gptlab.book.kv_cache": dict.fromkeys(
-        (
-            "GPTModel",
-            "KVCache",
-            "generate_text_simple",
-            "generate_text_simple_cached",
-            "generate_text_simple_stream",
-            "trim_input_tensor",
-        ),
-        _DECODING,
-    ),
 }
 
 
