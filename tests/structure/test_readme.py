@@ -17,6 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore:this PyTorch or processor lacks")
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     """Where the README loads "124M", a small GPT-2 with random weights lies, so that nothing is downloaded."""
     monkeypatch.chdir(tmp_path)
