@@ -234,6 +234,9 @@ def _chat(options: argparse.Namespace) -> None:
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:  # perhaps meant for an answer that had just ended
+            print(f"\n({end} ends)")
+            continue
         if line:
             try:
                 entry = {"instruction": line}

@@ -140,6 +140,18 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(checkpoint_dir, monkeypatch, ca
     assert told.splitlines()[1:] == ["Be (stopped)", "Beginning", ""]
 
 
+def test_ctrl_c_between_two_answers_only_says_how_to_end(checkpoint_dir, monkeypatch, capsys):
+    keys = iter([KeyboardInterrupt, EOFError])
+
+    def pressing(prompt):
+        raise next(keys)
+
+    monkeypatch.setattr("builtins.input", pressing)
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
+    assert (code, error) == (0, "")
+    assert told.splitlines()[1:] == ["", "(Ctrl-D ends)" if os.name != "nt" else "(Ctrl-Z and Enter ends)", ""]
+
+
 def test_how_tokens_are_chosen_can_be_said(checkpoint_dir, capsys):
     def answer(*more):
         code, told, error = run(capsys, "generate", "--model", checkpoint_dir, "Where is Fenn?", *more)
