@@ -33,12 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"gptlab: {error}", file=sys.stderr)
+        print(f"gptlab: {'; '.join([str(error), *_notes(error)])}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ngptlab: stopped; every file that was written is complete", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        notes = _notes(error) or ["every file that was written is complete"]
+        print(f"\ngptlab: {'; '.join(['stopped', *notes])}", file=sys.stderr)
         return 130
     return 0
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Return what was added to an error on its way up, such as where training can go on."""
+    return getattr(error, "__notes__", [])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,13 +92,32 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
     finetune.add_argument("--epochs", type=_at_least(1), default=2, help="how often to go through the entries")
     finetune.add_argument("--batch-size", type=_at_least(1), default=8, help="entries in a step")
+    finetune.add_argument("--max-tokens", type=_at_least(1), help="the most tokens in a step, padding counted")
+    finetune.add_argument("--micro-batches", type=_at_least(1), default=1, help="parts of a step, to save memory")
+    finetune.add_argument("--packing", action="store_true", help="let entries share rows instead of padding them")
+    finetune.add_argument(
+        "--group-by-length",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="batches of entries of about the same length",
+    )
     finetune.add_argument("--learning-rate", type=float, default=2e-4, help="the peak, after a warm-up")
+    finetune.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="after the warm-up")
+    finetune.add_argument("--warmup-steps", type=_at_least(0), help="None is a twentieth of all steps")
     finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
     finetune.add_argument("--template", default=None, help=_TEMPLATE)
     finetune.add_argument(
         "--too-long", choices=("drop", "cut", "raise"), default="drop", help="entries beyond the context"
     )
-    finetune.add_argument("--seed", type=_at_least(0), default=0, help="of the split and the batches")
+    finetune.add_argument("--seed", type=_at_least(0), default=0, help="of the split, the batches and dropout")
+    finetune.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="of the matrix products"
+    )
+    finetune.add_argument("--recompute", action="store_true", help="save memory, take a third more time")
+    finetune.add_argument("--compile", action="store_true", help="compile the blocks with torch.compile")
+    finetune.add_argument("--save-every", type=_at_least(1), default=100, help="steps between two saved states")
+    finetune.add_argument("--keep", type=_at_least(1), default=2, help="how many of the last states stay")
+    finetune.add_argument("--resume", action="store_true", help="go on from the last saved state, if there is one")
 
 
 def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -166,30 +191,23 @@ def _download(options: argparse.Namespace) -> None:
 
 def _finetune(options: argparse.Namespace) -> None:
     from gptlab.data import load_entries
-    from gptlab.devices import pick_device
     from gptlab.files import check_writable
     from gptlab.training import finetune
+    from gptlab.training.processes import joined_processes
     from gptlab.weights import load_checkpoint
 
-    device = pick_device(options.device)
-    entries = load_entries(options.data)
-    start = load_checkpoint(options.model, device, progress=not options.quiet)
-    check_writable(options.out)
-    finetune(
-        start,
-        entries,
-        options.out,
-        val_share=options.val_share,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        train_on=options.train_on,
-        template=options.template,
-        too_long=options.too_long,
-        seed=options.seed,
-        tell=partial(print, flush=True),
-        progress=not options.quiet,
+    names = (
+        *("val_share", "epochs", "batch_size", "max_tokens", "micro_batches", "group_by_length", "packing"),
+        *("learning_rate", "schedule", "warmup_steps", "train_on", "template", "too_long", "precision", "recompute"),
+        *("compile", "save_every", "keep", "resume", "seed"),
     )
+    with joined_processes(options.device) as device:
+        entries = load_entries(options.data)
+        start = load_checkpoint(options.model, device, progress=not options.quiet)
+        check_writable(options.out)
+        chosen = {name: getattr(options, name) for name in names}
+        show = {"tell": partial(print, flush=True), "progress": not options.quiet}
+        finetune(start, entries, options.out, **chosen, **show)
 
 
 def _generate(options: argparse.Namespace) -> None:

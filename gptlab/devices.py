@@ -1,6 +1,11 @@
-"""Pick a device, and give its unused memory back."""
+"""Pick a device, choose its precision, and look after its memory."""
 
 from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -37,3 +42,66 @@ def empty_cache(device: torch.device | str) -> None:
         torch.mps.empty_cache()
     elif kind == "cuda":
         torch.cuda.empty_cache()
+
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast(device: torch.device | str, precision: str = "float32") -> AbstractContextManager:
+    """Return a context in which matrix products compute in `precision` while the weights stay as they are.
+
+    Args:
+        device: "cpu", "cuda" or "mps".
+        precision: "float32" changes nothing. "bfloat16" needs a processor or card that has it to be fast. "float16"
+            needs a gradient scaler in training.
+
+    Raises:
+        ValueError: `precision` is another word.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {list(PRECISIONS)}, got {precision!r}")
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, PRECISIONS[precision])
+
+
+def peak_memory(device: torch.device | str) -> int | None:
+    """Return the most bytes that this process has held so far, on the GPU if `device` is one; None if nobody knows."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux KiB
+
+
+def available_memory(device: torch.device | str) -> int | None:
+    """Return how many bytes can still be taken, from the GPU if `device` is one; None if nobody knows."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    if sys.platform == "linux":
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return min([free, *_container_room()])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS: what there is, not what is free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _container_room() -> list[int]:
+    """Return what a container's limit leaves, if there is one; files that are only kept in memory do not count."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return [limit - used + int(statistics["inactive_file"])]
+    except (OSError, ValueError, KeyError):  # no container, or its limit is "max"
+        return []

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gptlab.decoding import Generated
-from gptlab.training import History
+from gptlab.training import History, RateSearch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,6 +80,23 @@ def plot_next_tokens(written: Generated, tokenizer: Any, *, places: int = 8) -> 
         axis.set(xlim=(0, 1.35), xticks=[], ylim=(len(bars) - 0.5, -0.5))
         axis.set_title(f"token {number}", fontsize=8)
         axis.spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
+
+
+def plot_rate_search(search: RateSearch) -> Figure:
+    """Return a figure of the loss over the learning rates that `find_learning_rate` tried, with its suggestion."""
+    figure = new_figure(width=5.2, height=3.2)
+    axis = figure.subplots()
+    axis.plot(search.rates, search.losses, color="C0", alpha=0.3, linewidth=1)
+    axis.plot(search.rates, search.smoothed, color="C0")
+    axis.axvline(search.suggestion, color="C1", linestyle="--")
+    axis.annotate(
+        f" {search.suggestion:.1e}", (search.suggestion, 0.95), xycoords=("data", "axes fraction"), color="C1"
+    )
+    low, high = min(search.smoothed), search.smoothed[0]
+    axis.set(xscale="log", ylim=(low - 0.2 * (high - low), high + 0.6 * (high - low)))
+    axis.set(xlabel="learning rate", ylabel="loss (nats per token)")
+    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

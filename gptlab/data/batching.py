@@ -32,11 +32,7 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> tuple[Tensor, Tensor
     >>> inputs.tolist(), targets.tolist()
     ([[5, 6, 7]], [[-100, 7, 9]])
     """
-    if not examples:
-        raise ValueError("a batch needs at least one example, got none")
-    shortest = min(len(example.ids) for example in examples)
-    if shortest < 2:
-        raise ValueError(f"an example needs at least 2 tokens to have a target, got {shortest}")
+    check_examples(examples)
     T = max(len(example.ids) for example in examples) - 1
     inputs = torch.full((len(examples), T), pad_id)
     targets = torch.full((len(examples), T), IGNORE_INDEX)
@@ -45,3 +41,16 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> tuple[Tensor, Tensor
         inputs[row, :end] = ids[:-1]
         targets[row, :end] = ids[1:].where(torch.tensor(trained[1:]), IGNORE_INDEX)
     return inputs, targets
+
+
+def check_examples(examples: Sequence[Example]) -> None:
+    """Make sure that there are examples, and that each has a target.
+
+    Raises:
+        ValueError: there are none, or one is shorter than two tokens.
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
+    shortest = min(len(example.ids) for example in examples)
+    if shortest < 2:
+        raise ValueError(f"an example needs at least 2 tokens to have a target, got {shortest}")

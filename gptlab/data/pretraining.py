@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,7 +23,7 @@ class SlidingWindows(Dataset):
     """Windows of `length` tokens, every `stride` tokens, each with its targets one step further on.
 
     Args:
-        tokens: (N,) int64.
+        tokens: (N,) int64, or an array of NumPy's such as `open_tokens` gives, of which only the window is read.
         length: T, the tokens of a window.
         stride: how far one window begins behind the one before; the default is `length`, no overlap.
 
@@ -30,7 +31,7 @@ class SlidingWindows(Dataset):
         ValueError: length or stride is below 1, or there are too few tokens for one window and its last target.
     """
 
-    def __init__(self, tokens: Tensor, length: int, stride: int | None = None) -> None:
+    def __init__(self, tokens: Tensor | np.ndarray, length: int, stride: int | None = None) -> None:
         self.tokens, self.length, self.stride = tokens, length, length if stride is None else stride
         if length < 1 or self.stride < 1:
             raise ValueError(f"length and stride must be >= 1, got {length} and {self.stride}")
@@ -45,4 +46,6 @@ class SlidingWindows(Dataset):
             raise IndexError(f"window {number} of {len(self)}")
         start = number * self.stride
         window = self.tokens[start : start + self.length + 1]
+        if isinstance(window, np.ndarray):
+            window = torch.from_numpy(np.asarray(window, dtype=np.int64))
         return window[:-1], window[1:]

@@ -1,5 +1,6 @@
 """Training: the loss, the loop, the learning rate, and what happened."""
 
+from gptlab.training.checkpoint import Checkpoints
 from gptlab.training.classification import (
     Classifier,
     accuracy,
@@ -8,13 +9,23 @@ from gptlab.training.classification import (
     make_classifier,
     save_classifier,
 )
+from gptlab.training.estimate import Estimate, estimate
 from gptlab.training.finetune import finetune
 from gptlab.training.history import History
-from gptlab.training.loop import make_optimizer, train
+from gptlab.training.hooks import Hook
+from gptlab.training.loop import train
 from gptlab.training.loss import evaluate, next_token_loss
-from gptlab.training.schedule import warmup_cosine
+from gptlab.training.optimizer import make_optimizer
+from gptlab.training.rate_search import RateSearch, find_learning_rate
+from gptlab.training.schedule import warmup_constant, warmup_cosine
 
 __all__ = [
+    "Checkpoints",
+    "Estimate",
+    "Hook",
+    "RateSearch",
+    "estimate",
+    "find_learning_rate",
     "Classifier",
     "History",
     "accuracy",
@@ -27,5 +38,6 @@ __all__ = [
     "next_token_loss",
     "save_classifier",
     "train",
+    "warmup_constant",
     "warmup_cosine",
 ]

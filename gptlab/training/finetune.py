@@ -1,22 +1,32 @@
-"""Tune a checkpoint on instruction entries: split, train, and save after every epoch."""
+"""Tune a checkpoint on instruction entries: split, look whether it fits, train, save, and go on after a stop."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader
 
-from gptlab.data import InstructionDataset, collate, split_entries
+from gptlab.data import Example, InstructionDataset, make_loader, split_entries
 from gptlab.data.instruction import TooLong
 from gptlab.data.templates import Template, TrainOn, load_template
-from gptlab.training.history import History
-from gptlab.training.loop import make_optimizer, train
-from gptlab.training.schedule import warmup_cosine
+from gptlab.files import read_json, to_json, write_text
+from gptlab.tokenizer import tokenizer_files
+from gptlab.training.checkpoint import Checkpoints
+from gptlab.training.estimate import foresee
+from gptlab.training.history import History, history_from_dict
+from gptlab.training.loop import train
+from gptlab.training.optimizer import make_optimizer
+from gptlab.training.processes import process_count, process_number, wait_for_all
+from gptlab.training.schedule import choose_schedule
 from gptlab.weights import Checkpoint, save_checkpoint
+
+FINISHED = "history.json"  # what a run leaves when it is over: its settings and its history
 
 
 def finetune(
@@ -27,15 +37,33 @@ def finetune(
     val_share: float = 0.1,
     epochs: int = 2,
     batch_size: int = 8,
+    max_tokens: int | None = None,
+    micro_batches: int = 1,
+    group_by_length: bool = True,
+    packing: bool = False,
     learning_rate: float = 2e-4,
+    schedule: Literal["cosine", "constant"] = "cosine",
+    warmup_steps: int | None = None,
     train_on: TrainOn = "response",
     template: str | Path | Template | None = None,
     too_long: TooLong = "drop",
+    precision: str = "float32",
+    recompute: bool = False,
+    compile: bool = False,
+    save_every: int = 100,
+    keep: int = 2,
+    resume: bool = False,
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
     progress: bool = False,
 ) -> History:
     """Tune `start.model` in place and save it to `out` after every epoch.
+
+    `out` also gets metrics.jsonl, a line for every step, and history.json when training is over. Until then the folder
+    `checkpoints` in it holds the last states, from which `resume` goes on, with the same result to the bit on the same
+    machine and number of threads.
+
+    Started by torchrun, the processes share the rows of every batch; losses and result are those of one process.
 
     Args:
         start: what to begin with; it stays on its device.
@@ -44,56 +72,155 @@ def finetune(
         val_share: the share of the entries that is only measured, in (0, 1).
         epochs: how often to go through the other entries.
         batch_size: entries in a step.
-        learning_rate: the peak; the rate warms up over a twentieth of the steps and falls to a tenth.
+        max_tokens: the most tokens in a step, padding counted; a long entry then comes with few others.
+        micro_batches: in how many parts a step is computed, one after the other, to save memory.
+        group_by_length: whether a batch holds entries of about the same length, so that little is padded. Packed
+            batches are mixed, unless max_tokens is given.
+        packing: whether entries of a batch share rows as long as the context, without seeing each other.
+        learning_rate: the peak.
+        schedule: what the rate does after the warm-up: "cosine" falls to a tenth, "constant" stays.
+        warmup_steps: in which the rate rises; None is a twentieth of all steps.
         train_on: "response" or "all".
         template: None keeps that of `start`, or takes Alpaca's for a model that was never tuned and so has "plain".
         too_long: what becomes of entries beyond the context; see `InstructionDataset`.
-        seed: of the split and of the batches' order.
-        tell: takes a line about the data and one for each epoch.
+        precision: of the matrix products: "float32", "bfloat16" or "float16".
+        recompute: whether blocks are computed twice to save memory; see `train`.
+        compile: whether to compile the blocks; see `train`.
+        save_every: optimizer steps from one saved state to the next.
+        keep: how many of the last states stay.
+        resume: whether to go on from the last saved state; without one, training starts afresh and says so.
+        seed: of the split, the batches' order and dropout.
+        tell: takes a line about the data, about what training will take, and one for each epoch.
         progress: whether to show a bar.
 
     Returns:
         The history, with validation losses before the first epoch and after each.
 
     Raises:
-        ValueError: a setting is out of range, an entry is not one, or a split is empty.
+        ValueError: a setting is out of range, an entry is not one, a split is empty, the run cannot fit into memory, or
+            `resume` finds a run with other settings or other data.
         FloatingPointError: training diverged; `out` holds the last epoch that went well, if there was one.
+        OSError: the disk is full; what was saved before is complete.
     """
+    chosen = {name: value for name, value in locals().items() if name in _DECISIVE}
     if batch_size < 1 or epochs < 1:
         raise ValueError(f"batch_size and epochs must be >= 1, got {batch_size} and {epochs}")
-    model, tokenizer = start.model, start.tokenizer
+    _check_parts(batch_size, micro_batches)
+    tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
+    out, (model, tokenizer, template) = Path(out), _with_template(start, template)
     context = model.cfg.context_length
-    if template is None:
-        template = load_template("alpaca") if start.template.name == "plain" else start.template
-    elif not isinstance(template, Template):
-        template = load_template(template)
-    tell = tell or (lambda line: None)
 
     dataset = InstructionDataset(entries, tokenizer, template, train_on, context_length=context, too_long=too_long)
     training, validation = split_entries(dataset.examples, val_share, seed=seed)
     tell(f"{len(training)} entries to train on, {len(validation)} to validate; {dataset.length_report()}")
-    generator = torch.Generator().manual_seed(seed)
-    loader = partial(DataLoader, batch_size=batch_size, collate_fn=partial(collate, pad_id=0))
-    batches = loader(training, shuffle=True, generator=generator)
-    optimizer = make_optimizer(model, learning_rate)
-    steps = epochs * len(batches)
+    run = _Run(out, chosen | _digests(start, dataset.examples, template), save_every, keep, resume, tell)
+    if run.finished is not None:
+        return run.finished
+    loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
+    batches = loader(training, group_by_length=group_by_length, packing=context if packing else None)
+    optimizer, steps = make_optimizer(model, learning_rate), epochs * len(batches)
+    warmup_steps = round(0.05 * steps) if warmup_steps is None else warmup_steps
+    rates = choose_schedule(schedule)(optimizer, steps, warmup_steps)
+    tell(foresee(model, batches, steps, micro_batches=micro_batches, recompute=recompute))
 
     def after_epoch(epoch: int, history: History) -> None:
-        save_checkpoint(out, model, tokenizer, template)
+        run.save(Checkpoint(model, tokenizer, template))
         before, now = history.validation[0][1], history.validation[-1][1]
         tell(
             f"epoch {epoch} of {epochs}: validation loss {now:.3f} nats per token ({before:.3f} before); saved to {out}"
         )
 
-    return train(
-        model,
-        batches,
-        optimizer=optimizer,
-        schedule=warmup_cosine(optimizer, steps, round(0.05 * steps)),
-        epochs=epochs,
-        device=next(model.parameters()).device,
-        validation=loader(validation),
-        after_epoch=after_epoch,
-        progress=progress,
-        title="tuning",
-    )
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed + process_number())  # of dropout
+        history = train(
+            model,
+            batches,
+            optimizer=optimizer,
+            schedule=rates,
+            epochs=epochs,
+            micro_batches=micro_batches,
+            precision=precision,
+            recompute=recompute,
+            compile=compile,
+            validation=loader(validation),
+            after_epoch=after_epoch,
+            checkpoints=run.checkpoints,
+            metrics=out / "metrics.jsonl",
+            progress=progress,
+            title="tuning",
+        )
+    run.finish(history)
+    return history
+
+
+_DECISIVE = (  # what the result depends on; a run that goes on must have these in common with the one before
+    *("val_share", "epochs", "batch_size", "max_tokens", "group_by_length", "packing", "learning_rate", "schedule"),
+    *("warmup_steps", "train_on", "too_long", "precision", "seed"),
+)
+
+
+class _Run:
+    """The folder of a run: its states while it lasts, its model after every epoch, and its history when it is over."""
+
+    def __init__(
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        save_every: int,
+        keep: int,
+        resume: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.out, self.settings, self.finished = out, settings, None
+        self.checkpoints = Checkpoints(
+            out / "checkpoints", every=save_every, keep=keep, resume=resume, settings=settings, tell=tell
+        )
+        if resume and not self.checkpoints.found() and (out / FINISHED).exists():
+            saved = read_json(out / FINISHED)
+            self.checkpoints.check_settings(saved["settings"], out)
+            tell(f"{out} holds this run already, finished")
+            self.finished = history_from_dict(saved["history"])
+
+    def save(self, tuned: Checkpoint) -> None:
+        if process_number() == 0:
+            save_checkpoint(self.out, *tuned)
+        wait_for_all()
+
+    def finish(self, history: History) -> None:
+        if process_number() == 0:
+            write_text(self.out / FINISHED, to_json({"settings": self.settings, "history": asdict(history)}))
+        self.checkpoints.clear()
+
+
+def _check_parts(batch_size: int, micro_batches: int) -> None:
+    parts = micro_batches * process_count()
+    if micro_batches < 1 or batch_size % parts:
+        processes = f" in each of {process_count()} processes" if process_count() > 1 else ""
+        raise ValueError(f"batch_size must divide into micro_batches{processes}, got {batch_size} and {micro_batches}")
+
+
+def _with_template(start: Checkpoint, template: str | Path | Template | None) -> Checkpoint:
+    if template is None:
+        template = load_template("alpaca") if start.template.name == "plain" else start.template
+    elif not isinstance(template, Template):
+        template = load_template(template)
+    return start._replace(template=template)
+
+
+def _digests(start: Checkpoint, examples: Sequence[Example], template: Template) -> dict[str, Any]:
+    """Return short marks of what training begins with, in which any difference shows."""
+    beginning = hashlib.sha256()
+    for weight in start.model.parameters():
+        beginning.update(weight.detach().flatten()[:1024].float().cpu().numpy().tobytes())
+    return {
+        "model": start.model.cfg.to_dict(),
+        "weights": beginning.hexdigest()[:16],
+        "tokenizer": _digest(tokenizer_files(start.tokenizer)),
+        "dataset": _digest([list(example) for example in examples]),
+        "template": _digest(template.to_dict()),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from gptlab.data import InstructionDataset, collate
 from gptlab.model import GPTModel
-from gptlab.training import evaluate, loop, make_optimizer, next_token_loss, train, warmup_cosine
+from gptlab.training import evaluate, gradients, loop, make_optimizer, next_token_loss, train, warmup_cosine
 
 quietly = partial(train, progress=False)
 
@@ -76,21 +76,25 @@ def test_the_cache_is_emptied_as_often_as_asked(tiny, batches, monkeypatch, devi
     assert emptied == calls * [torch.device(device)]
 
 
-def test_on_mps_the_cache_is_emptied_after_every_batch(tiny, batches, monkeypatch):
+def test_on_mps_the_cache_is_emptied_after_every_batch_and_the_first_loss_is_compared(tiny, batches, monkeypatch):
     """No Mac is at hand: the tensors stay where they are, the loop believes that it runs on MPS."""
-    emptied = []
+    emptied, compared = [], []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    monkeypatch.setattr(torch.mps, "get_rng_state", torch.get_rng_state)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 0)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
+    monkeypatch.setattr(loop, "compare_with_cpu", lambda model, batch: compared.append(batch))
     quietly(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), device="mps")
     assert emptied == ["mps"] * len(batches)
+    assert len(compared) == 1
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_a_loss_that_is_not_finite_stops_before_the_step(tiny, batches, monkeypatch, broken):
-    real, seen, weights = loop.next_token_loss, [], []
+    real, seen, weights = gradients.next_token_loss, [], []
 
-    def breaking(model, inputs, targets):
+    def breaking(model, inputs, targets, documents=None):
         weights.append(model.tok_emb.weight.detach().clone())
         total, count = real(model, inputs, targets)
         seen.append(count)
@@ -98,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tiny, batches, monkeypa
             total = total * float("nan") if broken == "loss" else total + (total - total.detach()) * 1e38 * 1e38
         return total, count
 
-    monkeypatch.setattr(loop, "next_token_loss", breaking)
+    monkeypatch.setattr(gradients, "next_token_loss", breaking)
     saved = []
     with pytest.raises(FloatingPointError, match=r"stopped at step 3: .*(nan|inf)"):
         quietly(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), after_epoch=lambda *_: saved.append(1))

@@ -1,0 +1,58 @@
+"""Two ways to run a model's blocks in training: computed twice to save memory, or compiled to save time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from gptlab.model import GPTModel
+
+
+@contextmanager
+def blocks_run_as(model: GPTModel, *, recompute: bool = False, compile: bool = False) -> Iterator[None]:
+    """Run the blocks in these ways for a while."""
+    with ExitStack() as stack:
+        if recompute:
+            stack.enter_context(recomputed_blocks(model))
+        if compile:
+            stack.enter_context(compiled_blocks(model))
+        yield
+
+
+@contextmanager
+def recomputed_blocks(model: GPTModel) -> Iterator[None]:
+    """Let the backward pass compute the inside of every block again; only the blocks' inputs are remembered.
+
+    Source: Chen et al. 2016, arXiv 1604.06174 (gradient checkpointing).
+    """
+    for block in model.trf_blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in model.trf_blocks:
+            del block.forward  # the class's own is found again
+
+
+@contextmanager
+def compiled_blocks(model: GPTModel) -> Iterator[None]:
+    """Compile every block with `torch.compile`; without a working compiler, warn and leave them as they are."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=model.tok_emb.weight.device))
+    except Exception as error:  # whatever a missing or broken compiler raises, in whatever release
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"torch.compile does not work here, so training goes on without: {reason}", stacklevel=2)
+        yield
+        return
+    for block in model.trf_blocks:
+        block.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        for block in model.trf_blocks:
+            block._compiled_call_impl = None

@@ -1,0 +1,216 @@
+"""Before a long training: how much memory it will take, and how long.
+
+AdamW in float32 holds 16 bytes for every number that learns (weight, gradient, two moments) and 4 for every other.
+What the forward pass remembers for the backward pass comes on top, for B rows of T tokens in L blocks:
+
+    without dropout   4 B T L (16 D + H + 4) bytes
+    with dropout      4 (B T L (18 D + 4) + 3 L B H T^2) bytes, since no fused attention takes dropout on the CPU
+
+and three times the logits that exist at once. Source: counted in `model/`; a test compares it with what autograd keeps.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch.utils.data import DataLoader
+
+from gptlab.config import GPTConfig
+from gptlab.data import IGNORE_INDEX
+from gptlab.devices import available_memory
+from gptlab.model import GPTModel
+from gptlab.training.blocks import blocks_run_as
+from gptlab.training.gradients import Gradients
+from gptlab.training.loss import LOGITS_AT_ONCE
+from gptlab.training.optimizer import make_optimizer
+from gptlab.training.processes import process_count
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take; memory in bytes.
+
+    Attributes:
+        parameters: how many numbers the model holds.
+        trainable: how many of them learn.
+        weights: memory of the parameters.
+        gradients: memory of the gradients.
+        optimizer: memory of AdamW's two moments.
+        activations: memory of what the forward pass remembers, and of the logits.
+        seconds_per_step: None if it was not measured.
+    """
+
+    parameters: int
+    trainable: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    seconds_per_step: float | None = None
+
+    @property
+    def memory(self) -> int:
+        """All of it together."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    def __str__(self) -> str:
+        parts = ("weights", "gradients", "optimizer", "activations")
+        shares = ", ".join(f"{name} {readable(getattr(self, name))}" for name in parts)
+        learning = "" if self.trainable == self.parameters else f", {self.trainable:,} of them learning"
+        return f"{self.parameters:,} parameters{learning}; about {readable(self.memory)} of memory: {shares}"
+
+
+def estimate(
+    config: GPTConfig,
+    batch_size: int,
+    length: int,
+    trainable: int | None = None,
+    *,
+    targets: int | None = None,
+    recompute: bool = False,
+    probe: bool = False,
+    device: torch.device | str = "cpu",
+) -> Estimate:
+    """Return what a training step with AdamW in float32 takes.
+
+    Args:
+        config: of the model.
+        batch_size: B, rows computed at once.
+        length: T, tokens in a row.
+        trainable: how many parameters learn; None is all of them.
+        targets: how many tokens of the batch are to be predicted; None is all of them.
+        recompute: whether blocks are computed twice to save memory; see `train`.
+        probe: whether to measure the time, with steps of a model of one block and of two. It takes a few seconds.
+        device: where to measure it.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    parameters = sum(parameter.numel() for parameter in _on_meta(config).parameters())
+    trainable = parameters if trainable is None else trainable
+    targets = batch_size * length if targets is None else targets
+    for name, value, least, most in (
+        ("batch_size", batch_size, 1, None),
+        ("length", length, 1, config.context_length),
+        ("trainable", trainable, 0, parameters),
+        ("targets", targets, 0, batch_size * length),
+    ):
+        if value < least or (most is not None and value > most):
+            allowed = f">= {least}" if most is None else f"in [{least}, {most}]"
+            raise ValueError(f"{name} must be {allowed}, got {value}")
+    return Estimate(
+        parameters,
+        trainable,
+        weights=4 * parameters,
+        gradients=4 * trainable,
+        optimizer=8 * trainable,
+        activations=_activations(config, batch_size, length, recompute) + _logits(config, targets),
+        seconds_per_step=_seconds(config, batch_size, length, targets, recompute, torch.device(device))
+        if probe
+        else None,
+    )
+
+
+def foresee(
+    model: GPTModel, batches: DataLoader, steps: int, *, micro_batches: int = 1, recompute: bool = False
+) -> str:
+    """Return a line about the memory and the time that a training will take, or refuse it.
+
+    All batches are made once to see how large they are; time is measured with the middle one.
+
+    Raises:
+        ValueError: the largest batch does not fit into what is free; with what would fit, if something does.
+    """
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        shapes = sorted((*batch[0].shape, int((batch[1] != IGNORE_INDEX).sum())) for batch in batches)
+    shapes.sort(key=lambda shape: shape[0] * shape[1])
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+    def needs(shape: tuple[int, int, int], parts: int, recompute: bool, probe: bool = False) -> Estimate:
+        rows, length, targets = shape
+        part = -(-rows // (parts * process_count()))
+        targets = min(targets, part * length)
+        options = {"targets": targets, "recompute": recompute, "probe": probe, "device": device}
+        return estimate(model.cfg, part, length, trainable, **options)
+
+    found, room = needs(shapes[-1], micro_batches, recompute), available_memory(device)
+    if room is not None and found.memory - found.weights > room:
+        fitting = [
+            f"recompute={again} and micro_batches={parts} ({readable(smaller.memory)})"
+            for again in (False, True)
+            for parts in range(1, shapes[-1][0] + 1)
+            if (smaller := needs(shapes[-1], parts, again)).memory - smaller.weights <= room
+        ]
+        hint = f"this would fit: {fitting[0]}" if fitting else "a smaller model, or fewer layers that learn, might"
+        raise ValueError(f"this training does not fit, {readable(room)} are free: {found}. {hint}")
+    middle = needs(shapes[len(shapes) // 2], micro_batches, recompute, probe=True)
+    minutes = steps * micro_batches * middle.seconds_per_step / 60
+    duration = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    return f"{found}; {steps} steps, about {duration} on {device}"
+
+
+def _activations(config: GPTConfig, batch_size: int, length: int, recompute: bool) -> int:
+    tokens, D, H = batch_size * length, config.emb_dim, config.n_heads
+    block = tokens * (16 * D + H + 4)
+    if config.drop_rate > 0:
+        block = tokens * (18 * D + 4) + 3 * batch_size * H * length**2
+    remembered = block + config.n_layers * tokens * D if recompute else config.n_layers * block
+    around = tokens * D * (2 if config.drop_rate == 0 else 3)  # embeddings' dropout, and the final norm
+    return 4 * (remembered + around)
+
+
+def _logits(config: GPTConfig, targets: int) -> int:
+    at_once = min(targets, max(1, LOGITS_AT_ONCE // config.vocab_size))
+    return 3 * 4 * at_once * config.vocab_size
+
+
+def _seconds(
+    config: GPTConfig, batch_size: int, length: int, targets: int, recompute: bool, device: torch.device
+) -> float:
+    """Measure a step of one block and of two; the time grows by the same amount with every further block."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        one, two = (
+            _step_seconds(replace(config, n_layers=n), batch_size, length, targets, recompute, device) for n in (1, 2)
+        )
+    return one + (config.n_layers - 1) * max(0.0, two - one)
+
+
+def _step_seconds(
+    config: GPTConfig, batch_size: int, length: int, targets: int, recompute: bool, device: torch.device
+) -> float:
+    model = GPTModel(config).to(device).train()
+    optimizer = make_optimizer(model, 1e-4)
+    ids = torch.randint(0, config.vocab_size, (batch_size, length))
+    wanted = torch.full_like(ids, IGNORE_INDEX)
+    wanted.view(-1)[batch_size * length - targets :] = 0
+    gradients = Gradients(model, 1, device, "float32", torch.amp.GradScaler(device.type, enabled=False), ())
+    times = []
+    with blocks_run_as(model, recompute=recompute):
+        for _ in range(3):  # the first one warms up
+            begin = time.perf_counter()
+            optimizer.zero_grad()
+            gradients.add((ids, wanted))
+            optimizer.step()
+            times.append(time.perf_counter() - begin)
+    return min(times[1:])
+
+
+def _on_meta(config: GPTConfig) -> GPTModel:
+    with torch.device("meta"):
+        return GPTModel(config)
+
+
+def readable(count: int) -> str:
+    """Return a number of bytes as people write it.
+
+    >>> readable(1_536), readable(5 * 2**30)
+    ('1.5 KiB', '5.0 GiB')
+    """
+    size, units = float(count), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while size >= 1024 and unit != "TiB":
+        size, unit = size / 1024, next(units)
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

@@ -1,0 +1,134 @@
+"""Find a learning rate by trying: raise it from step to step and watch where the loss falls, and where it explodes.
+
+Source: Smith 2015, arXiv 1506.01186, section 3.3 (learning rate range test).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from gptlab.data import IGNORE_INDEX
+from gptlab.model import GPTModel
+from gptlab.training.gradients import Gradients
+from gptlab.training.loss import Batch
+from gptlab.training.optimizer import make_optimizer
+from gptlab.training.random_states import random_states, restore_random_states
+
+
+class RateSearch(NamedTuple):
+    """What was tried: a rate and a loss for each step, the losses smoothed, and a rate to begin with."""
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    suggestion: float
+
+
+def find_learning_rate(
+    model: GPTModel,
+    batches: DataLoader,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    steps: int = 100,
+    weight_decay: float = 0.1,
+    max_grad_norm: float = 1.0,
+    progress: bool = True,
+) -> RateSearch:
+    """Train for some steps with a rate that grows by the same factor each time; the model is put back afterwards.
+
+    It stops as soon as the smoothed loss is four times its lowest, or no longer finite. The suggestion is a tenth of
+    the rate at which the smoothed loss was lowest: where the loss still falls, away from where it explodes. It is meant
+    as the peak of a schedule with a warm-up.
+
+    Args:
+        model: stays on its device, and is as it was in the end; the random states are, too.
+        batches: as for `train`; begun anew when they run out.
+        lowest: the first rate.
+        highest: the last rate.
+        steps: how many.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients longer than this are shortened to it, as in `train`.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: the rates do not rise, there are fewer than 10 steps, or no batch has a target.
+    """
+    if not 0 < lowest < highest < math.inf:
+        raise ValueError(f"the rates must rise from above 0, got {lowest} to {highest}")
+    if steps < 10:
+        raise ValueError(f"steps must be >= 10, got {steps}")
+    device, mode = next(model.parameters()).device, model.training
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    states = random_states(batches, device)
+    try:
+        rates, losses = _climb(model, batches, lowest, highest, steps, weight_decay, max_grad_norm, device, progress)
+    finally:
+        model.load_state_dict(weights)
+        model.train(mode).zero_grad()
+        restore_random_states(states, batches, device)
+    smoothed = _smooth(losses)
+    lowest_loss = min(range(len(smoothed)), key=smoothed.__getitem__)
+    return RateSearch(rates, losses, smoothed, rates[lowest_loss] / 10)
+
+
+def _climb(
+    model: GPTModel,
+    batches: DataLoader,
+    lowest: float,
+    highest: float,
+    steps: int,
+    weight_decay: float,
+    max_grad_norm: float,
+    device: torch.device,
+    progress: bool,
+) -> tuple[list[float], list[float]]:
+    optimizer = make_optimizer(model, lowest, weight_decay)
+    gradients = Gradients(model, 1, device, "float32", torch.amp.GradScaler(device.type, enabled=False), ())
+    rates: list[float] = []
+    losses: list[float] = []
+    model.train()
+    for step, batch in zip(tqdm(range(steps), desc="learning rates", disable=not progress), _endless(batches)):
+        rate = lowest * (highest / lowest) ** (step / (steps - 1))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss, _ = gradients.add(batch)
+        if not math.isfinite(loss):
+            break
+        rates.append(rate)
+        losses.append(loss)
+        smoothed = _smooth(losses)
+        if smoothed[-1] > 4 * min(smoothed):
+            break
+        clip_grad_norm_(model.parameters(), max_grad_norm)
+        optimizer.step()
+    return rates, losses
+
+
+def _endless(batches: DataLoader) -> Iterator[Batch]:
+    """Give the batches that have a target, again and again."""
+    found = True
+    while found:
+        found = False
+        for batch in batches:
+            if bool((batch[1] != IGNORE_INDEX).any()):
+                found = True
+                yield batch
+    raise ValueError("there is nothing to learn: no batch has a target")
+
+
+def _smooth(losses: list[float], share: float = 0.1) -> list[float]:
+    """Return the exponential moving average, corrected for its beginning, as Adam's moments are."""
+    average, smoothed = 0.0, []
+    for step, loss in enumerate(losses, start=1):
+        average += share * (loss - average)
+        smoothed.append(average / (1 - (1 - share) ** step))
+    return smoothed
