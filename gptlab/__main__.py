@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"gptlab: {'; '.join([str(error), *_notes(error)])}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            print(f"gptlab: {'; '.join([str(error), *_notes(error)])}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         notes = _notes(error) or ["every file that was written is complete"]

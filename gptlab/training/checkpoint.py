@@ -203,7 +203,10 @@ def _load_weights(model: nn.Module, weights: dict[str, Tensor], folder: Path) ->
     unknown = [name for name in weights if name not in own]
     others = [name for name in weights if name in own and weights[name].shape != own[name].shape]
     if lacking or unknown or others:
-        raise ValueError(f"{folder} is of another model: lacking {lacking}, unknown {unknown}, of other shape {others}")
+        raise ValueError(
+            f"{folder} is of another model: it lacks {lacking[:3]}, has unknown {unknown[:3]} and others in shape, "
+            f"{others[:3]}"
+        )
     model.load_state_dict(weights, strict=False)
 
 

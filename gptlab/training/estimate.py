@@ -148,7 +148,7 @@ def foresee(
         raise ValueError(f"this training does not fit, {readable(room)} are free: {found}. {hint}")
     middle = needs(shapes[len(shapes) // 2], micro_batches, recompute, probe=True)
     minutes = steps * micro_batches * middle.seconds_per_step / 60
-    duration = f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    duration = f"{minutes:.0f} min" if minutes >= 2 else f"{max(1, 60 * minutes):.0f} s"
     return f"{found}; {steps} steps, about {duration} on {device}"
 
 

@@ -1,0 +1,112 @@
+import sys
+
+import pytest
+import torch
+
+from gptlab.config import GPT2_SIZES, GPTConfig
+from gptlab.data import IGNORE_INDEX
+from gptlab.model import GPTModel, count_parameters
+from gptlab.training import estimate, make_optimizer, next_token_loss
+from gptlab.training.blocks import blocks_run_as
+from gptlab.training.estimate import foresee, readable
+
+CFG = GPTConfig(vocab_size=300, context_length=128, emb_dim=64, n_heads=4, n_layers=3, qkv_bias=True, tie_weights=True)
+
+
+def bytes_of(tensors) -> int:
+    return sum(
+        storage.nbytes() for storage in {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}.values()
+    )
+
+
+@pytest.mark.parametrize("drop_rate", [0.0, 0.1])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_it_agrees_with_what_pytorch_holds(drop_rate, recompute):
+    cfg = GPTConfig(**{**CFG.to_dict(), "drop_rate": drop_rate})
+    model = GPTModel(cfg).train()
+    ids = torch.randint(0, 300, (4, 96))
+    remembered = []
+
+    def remember(tensor):
+        remembered.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor), blocks_run_as(model):
+        total, _ = next_token_loss(model, ids, ids)
+    total.backward()
+    optimizer = make_optimizer(model, 1e-3)
+    optimizer.step()
+    found = estimate(cfg, 4, 96)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    activations = bytes_of(t for t in remembered if t.untyped_storage().data_ptr() not in weights)
+    assert found.parameters == count_parameters(model)
+    assert found.weights == bytes_of(model.parameters())
+    assert found.gradients == bytes_of(parameter.grad for parameter in model.parameters())
+    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert found.optimizer == bytes_of(moments)
+    logits = 3 * 4 * 4 * 96 * 300  # of which autograd keeps one third between forward and backward
+    assert found.activations - 2 / 3 * logits == pytest.approx(activations, rel=0.02)
+    if recompute:
+        assert estimate(cfg, 4, 96, recompute=True).activations < 0.6 * found.activations
+
+
+def test_what_does_not_learn_takes_no_gradient():
+    whole, part = estimate(CFG, 2, 16), estimate(CFG, 2, 16, trainable=1000)
+    assert (part.gradients, part.optimizer) == (4000, 8000)
+    assert part.weights == whole.weights
+    assert "1,000 of them learning" in str(part)
+    assert "learning" not in str(whole)
+
+
+def test_gpt2_takes_sixteen_bytes_a_parameter():
+    found = estimate(GPT2_SIZES["gpt2"], 1, 64)
+    assert found.parameters == 124_439_808
+    assert found.weights + found.gradients + found.optimizer == 16 * 124_439_808
+
+
+def test_fewer_targets_take_fewer_logits_and_never_more_than_a_chunk():
+    some, few = estimate(GPT2_SIZES["gpt2"], 8, 512, targets=100), estimate(GPT2_SIZES["gpt2"], 8, 512, targets=10)
+    assert some.activations - few.activations == 3 * 4 * 90 * 50257
+    most, more = estimate(GPT2_SIZES["gpt2"], 8, 512), estimate(GPT2_SIZES["gpt2"], 8, 512, targets=2000)
+    assert most.activations == more.activations
+
+
+def test_a_probe_measures_and_leaves_the_random_state_alone():
+    state = torch.get_rng_state()
+    found = estimate(CFG, 2, 32, probe=True)
+    assert found.seconds_per_step > 0
+    assert torch.get_rng_state().equal(state)
+    assert estimate(CFG, 2, 32).seconds_per_step is None
+
+
+def test_what_cannot_fit_is_refused_with_what_would(monkeypatch):
+    model, module = GPTModel(CFG), sys.modules[foresee.__module__]
+    ids = torch.randint(0, 300, (8, 64))
+    batches = [(ids[:2], ids[:2]), (ids, ids), (ids, torch.full_like(ids, IGNORE_INDEX))]
+    whole, parts = estimate(CFG, 8, 64), estimate(CFG, 4, 64)
+    assert "30 steps, about" in foresee(model, batches, 30)
+    monkeypatch.setattr(module, "available_memory", lambda device: parts.memory - parts.weights)
+    with pytest.raises(
+        ValueError, match=r"does not fit, .* are free: .* would fit: recompute=False and micro_batches=2 "
+    ):
+        foresee(model, batches, 30)
+    assert foresee(model, batches, 30, micro_batches=2)
+    monkeypatch.setattr(module, "available_memory", lambda device: 0)
+    with pytest.raises(ValueError, match="a smaller model, or fewer layers that learn"):
+        foresee(model, batches, 30)
+    monkeypatch.setattr(module, "available_memory", lambda device: None)
+    assert readable(whole.memory) in foresee(model, batches, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0, "length": 4}, "batch_size must be >= 1, got 0"),
+        ({"batch_size": 1, "length": 129}, r"length must be in \[1, 128\], got 129"),
+        ({"batch_size": 1, "length": 4, "trainable": 10**9}, r"trainable must be in \[0, \d+\], got 1000000000"),
+        ({"batch_size": 1, "length": 4, "targets": 5}, r"targets must be in \[0, 4\], got 5"),
+    ],
+)
+def test_wrong_numbers(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        estimate(CFG, **arguments)
