@@ -55,7 +55,7 @@ _HOME = {
     "gptlab.peft": ("replace_modules",),
     "gptlab.tokenizer": ("as_tokenizer", "gpt2_tokenizer", "load_tokenizer", "save_tokenizer", "train_tokenizer"),
     "gptlab.training": (
-        "Checkpoints",
+        "TrainingCheckpoints",
         "History",
         "Hook",
         "accuracy",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -96,12 +99,45 @@ def available_memory(device: torch.device | str) -> int | None:
     return None
 
 
+@contextmanager
+def reused_memory() -> Iterator[None]:
+    """Let memory that is freed meanwhile be used again instead of going back to the system after every tensor.
+
+    Linux's C library (glibc) gives memory back whenever 64 MiB at the end of the heap are unused, and fetches fresh
+    pages for the next tensor, which cost more than many an operation on it. Here it keeps up to 2 GiB, for tensors of
+    up to 32 MiB; larger ones would leave holes. In the end all that is unused goes back. Elsewhere this does nothing.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc takes, and comes to by itself
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        if libc is not None:
+            libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+            libc.malloc_trim(0)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None  # not musl
+
+
+CONTAINER = Path("/sys/fs/cgroup")
+
+
 def _container_room() -> list[int]:
     """Return what a container's limit leaves, if there is one; files that are only kept in memory do not count."""
-    group = Path("/sys/fs/cgroup")
     try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        limit, used = (int((CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
         return [limit - used + int(statistics["inactive_file"])]
     except (OSError, ValueError, KeyError):  # no container, or its limit is "max"
         return []

@@ -83,7 +83,7 @@ def plot_next_tokens(written: Generated, tokenizer: Any, *, places: int = 8) -> 
     return figure
 
 
-def plot_rate_search(search: RateSearch) -> Figure:
+def plot_learning_rates(search: RateSearch) -> Figure:
     """Return a figure of the loss over the learning rates that `find_learning_rate` tried, with its suggestion."""
     figure = new_figure(width=5.2, height=3.2)
     axis = figure.subplots()

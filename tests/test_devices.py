@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from gptlab import devices
 from gptlab.devices import empty_cache, pick_device
 
 
@@ -29,3 +30,36 @@ def test_devices_that_are_not_there(monkeypatch):
         pick_device("cuda:1")
     with pytest.raises(ValueError, match="got 'gpu'"):
         pick_device("gpu")
+
+
+def test_memory_is_counted_in_bytes():
+    held = torch.ones(40_000_000)  # 160 MB
+    assert held.nbytes < devices.peak_memory("cpu") < 10**12  # of this process so far, whatever ran before
+    assert 10**7 < devices.available_memory("cpu") < 10**14
+
+
+def test_a_containers_limit_is_respected(tmp_path, monkeypatch):
+    files = {"memory.max": "4000\n", "memory.current": "1500\n", "memory.stat": "anon 900\ninactive_file 500\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(devices, "CONTAINER", tmp_path)
+    assert devices.available_memory("cpu") == 3000
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
+    assert devices.available_memory("cpu") > 10**7
+
+
+def test_reused_memory_changes_no_number():
+    a, b = torch.randn(300, 400), torch.randn(400, 300)
+    with devices.reused_memory():
+        inside = [(a @ b).sum() for _ in range(3)]
+    assert all(total.equal((a @ b).sum()) for total in inside)
+
+
+def test_precisions():
+    a = torch.randn(8, 8)
+    with devices.autocast("cpu"):
+        assert (a @ a).dtype == torch.float32
+    with devices.autocast("cpu", "bfloat16"):
+        assert (a @ a).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match=r"one of \['float32', 'bfloat16', 'float16'\], got 'half'"):
+        devices.autocast("cpu", "half")

@@ -12,7 +12,7 @@ from gptlab import __main__ as cli
 from gptlab import demo
 from gptlab.data import load_entries
 from gptlab.decoding import Response
-from gptlab.training import gradients
+from gptlab.training import gradients, loop
 from gptlab.weights import load_checkpoint
 
 
@@ -347,3 +347,68 @@ def test_it_starts_as_a_module_and_prints_on_any_terminal(checkpoint_dir):
     assert (done.returncode, done.stderr) == (0, b"")
     helped = subprocess.run([sys.executable, "-m", "gptlab", "--help"], capture_output=True, check=True)
     assert all(name in helped.stdout for name in (b"demo", b"finetune", b"generate", b"chat"))
+
+
+def test_a_stopped_finetuning_goes_on(checkpoint_dir, data, tmp_path, capsys, monkeypatch):
+    arguments = ["--model", checkpoint_dir, "--data", data, "--batch-size", "4", "--save-every", "2", "--quiet"]
+    assert run(capsys, "finetune", *arguments, "--out", tmp_path / "whole")[0] == 0
+
+    out, real, steps = tmp_path / "out", loop.take_step, []
+
+    def stopping(*given):
+        steps.append(1)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(loop, "take_step", stopping)
+    code, told, error = run(capsys, "finetune", *arguments, "--out", out, "--resume")
+    assert code == 130
+    assert "there is no checkpoint" in told
+    assert "starting afresh" in told
+    assert error.strip() == "gptlab: stopped; the state after step 4 is complete, resume goes on from there"
+    assert "holds checkpoints of another run" in fails(capsys, "finetune", *arguments, "--out", out)
+    error = fails(capsys, "finetune", *arguments, "--out", out, "--resume", "--learning-rate", "1e-3", "--seed", "1")
+    assert "learning_rate was 0.0002, is 0.001; seed was 0, is 1" in error
+    data.write_text(data.read_text(encoding="utf-8").replace("number 3", "number three"), encoding="utf-8")
+    assert "dataset was" in fails(capsys, "finetune", *arguments, "--out", out, "--resume")
+    data.write_text(data.read_text(encoding="utf-8").replace("number three", "number 3"), encoding="utf-8")
+
+    code, told, _ = run(capsys, "finetune", *arguments, "--out", out, "--resume", "--micro-batches", "2")
+    assert code == 0
+    assert "going on from" in told
+    whole, resumed = (load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "out"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, atol=1e-5, rtol=1e-5)
+    assert sorted(tree(out)) == sorted(tree(tmp_path / "whole"))  # no state is left over
+    before = tree(out)
+    code, told, _ = run(capsys, "finetune", *arguments, "--out", out, "--resume")
+    assert (code, "finished" in told) == (0, True)
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--packing"],
+        ["--max-tokens", "400"],
+        ["--no-group-by-length", "--recompute"],
+        ["--schedule", "constant", "--warmup-steps", "0"],
+        ["--precision", "bfloat16"],
+    ],
+    ids=lambda more: more[0],
+)
+def test_every_way_to_finetune(checkpoint_dir, data, tmp_path, capsys, more):
+    arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / "o", "--learning-rate", "3e-3"]
+    code, _, error = run(capsys, "finetune", *arguments, "--epochs", "10", "--quiet", *more)
+    assert (code, error) == (0, "")
+    history = json.loads((tmp_path / "o" / "history.json").read_text(encoding="utf-8"))["history"]
+    assert history["validation"][-1][1] < 0.7 * history["validation"][0][1]
+
+
+def test_a_finetuning_that_cannot_fit_is_refused_before_it_writes(checkpoint_dir, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["gptlab.training.estimate"], "available_memory", lambda device: 10**6)
+    error = fails(capsys, "finetune", "--model", checkpoint_dir, "--data", data, "--out", tmp_path / "o", "--quiet")
+    assert "does not fit, 976.6 KiB are free" in error
+    assert "this would fit: recompute=False and micro_batches=" in error
+    assert not (tmp_path / "o").exists()

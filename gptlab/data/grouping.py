@@ -27,7 +27,7 @@ class ShuffledBatches(Sampler[list[int]]):
         ValueError: there are no examples, there is no limit or one below 1, or an example is longer than max_tokens.
 
     >>> list(ShuffledBatches([3, 9, 3, 8], max_tokens=18))
-    [[3, 1], [2, 0]]
+    [[2, 0], [3, 1]]
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Training: the loss, the loop, the learning rate, and what happened."""
 
-from gptlab.training.checkpoint import Checkpoints
+from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.classification import (
     Classifier,
     accuracy,
@@ -20,7 +20,7 @@ from gptlab.training.rate_search import RateSearch, find_learning_rate
 from gptlab.training.schedule import warmup_constant, warmup_cosine
 
 __all__ = [
-    "Checkpoints",
+    "TrainingCheckpoints",
     "Estimate",
     "Hook",
     "RateSearch",

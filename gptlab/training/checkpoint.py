@@ -30,7 +30,7 @@ _STEP = "step-"
 _TENSOR, _TUPLE, _KEYS = "__tensor__", "__tuple__", "__keys__"
 
 
-class Checkpoints:
+class TrainingCheckpoints:
     """Where and how often `train` saves its state, and whether it goes on from there.
 
     Args:

@@ -3,8 +3,8 @@
 AdamW in float32 holds 16 bytes for every number that learns (weight, gradient, two moments) and 4 for every other.
 What the forward pass remembers for the backward pass comes on top, for B rows of T tokens in L blocks:
 
-    without dropout   4 B T L (16 D + H + 4) bytes
-    with dropout      4 (B T L (18 D + 4) + 3 L B H T^2) bytes, since no fused attention takes dropout on the CPU
+    without dropout   4 B T L (12 D + H + 4) bytes
+    with dropout      4 (B T L (14 D + 4) + 3 L B H T^2) bytes, since no fused attention takes dropout on the CPU
 
 and three times the logits that exist at once. Source: counted in `model/`; a test compares it with what autograd keeps.
 """
@@ -154,9 +154,10 @@ def foresee(
 
 def _activations(config: GPTConfig, batch_size: int, length: int, recompute: bool) -> int:
     tokens, D, H = batch_size * length, config.emb_dim, config.n_heads
-    block = tokens * (16 * D + H + 4)
+    kept = 16 if recompute else 12  # GELU's output is computed again, but not while a whole block is
+    block = tokens * (kept * D + H + 4)
     if config.drop_rate > 0:
-        block = tokens * (18 * D + 4) + 3 * batch_size * H * length**2
+        block = tokens * ((kept + 2) * D + 4) + 3 * batch_size * H * length**2
     remembered = block + config.n_layers * tokens * D if recompute else config.n_layers * block
     around = tokens * D * (2 if config.drop_rate == 0 else 3)  # embeddings' dropout, and the final norm
     return 4 * (remembered + around)

@@ -17,7 +17,7 @@ from gptlab.data.instruction import TooLong
 from gptlab.data.templates import Template, TrainOn, load_template
 from gptlab.files import read_json, to_json, write_text
 from gptlab.tokenizer import tokenizer_files
-from gptlab.training.checkpoint import Checkpoints
+from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.estimate import foresee
 from gptlab.training.history import History, history_from_dict
 from gptlab.training.loop import train
@@ -173,7 +173,7 @@ class _Run:
         tell: Callable[[str], None],
     ) -> None:
         self.out, self.settings, self.finished = out, settings, None
-        self.checkpoints = Checkpoints(
+        self.checkpoints = TrainingCheckpoints(
             out / "checkpoints", every=save_every, keep=keep, resume=resume, settings=settings, tell=tell
         )
         if resume and not self.checkpoints.found() and (out / FINISHED).exists():

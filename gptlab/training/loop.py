@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from gptlab.devices import empty_cache
+from gptlab.devices import empty_cache, reused_memory
 from gptlab.model import GPTModel
 from gptlab.training.blocks import blocks_run_as
-from gptlab.training.checkpoint import Checkpoints
+from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.device_check import compare_with_cpu
 from gptlab.training.gradients import Gradients
 from gptlab.training.history import History
@@ -44,7 +44,7 @@ def train(
     validate_every: int | None = None,
     after_epoch: Callable[[int, History], None] | None = None,
     hooks: Sequence[Hook] = (),
-    checkpoints: Checkpoints | None = None,
+    checkpoints: TrainingCheckpoints | None = None,
     metrics: str | Path | None = None,
     empty_cache_every: int | None = None,
     progress: bool = True,
@@ -99,6 +99,7 @@ def train(
         _validate(state, validation, precision)
     with ExitStack() as stack:
         stack.enter_context(blocks_run_as(model, recompute=recompute, compile=compile))
+        stack.enter_context(reused_memory())
         if checkpoints is not None:
             stack.enter_context(checkpoints.named_in_errors())
         gradients = Gradients(model, micro_batches, device, precision, scaler, hooks)
@@ -118,6 +119,7 @@ def train(
                 if validate_every and history.steps % validate_every == 0:
                     _validate(state, validation, precision)
                 if checkpoints is not None and history.steps % checkpoints.every == 0:
+                    _check_weights(state)
                     checkpoints.save(state)
             _check_weights(state)
             _validate(state, validation, precision)

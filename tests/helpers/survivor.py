@@ -17,7 +17,7 @@ from safetensors.torch import save_model
 from torch.utils.data import DataLoader, TensorDataset
 
 from gptlab.model import GPTModel
-from gptlab.training import Checkpoints, Hook, checkpoint, make_optimizer, train, warmup_cosine
+from gptlab.training import Hook, TrainingCheckpoints, checkpoint, make_optimizer, train, warmup_cosine
 
 safetensors_save_file = checkpoint.save_file
 
@@ -106,7 +106,9 @@ def main(directory: Path, moment: str, number: int) -> None:
         epochs=4,
         validation=batches,
         hooks=hooks,
-        checkpoints=Checkpoints(directory / "states", every=3, resume=True, tell=lambda line: print(line, flush=True)),
+        checkpoints=TrainingCheckpoints(
+            directory / "states", every=3, resume=True, tell=lambda line: print(line, flush=True)
+        ),
         metrics=directory / "metrics.jsonl",
         progress=False,
     )

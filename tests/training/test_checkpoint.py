@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gptlab.model import GPTModel
-from gptlab.training import Checkpoints, checkpoint, make_optimizer, train, warmup_cosine
+from gptlab.training import TrainingCheckpoints, checkpoint, make_optimizer, train, warmup_cosine
 from gptlab.training.report import read_metrics
 
 SURVIVOR = Path(__file__).parent.parent / "helpers" / "survivor.py"
@@ -81,7 +81,7 @@ def run(directory, *, model=None, epochs=2, told=None, **options):
     rows = torch.randint(0, 20, (20, 9), generator=torch.Generator().manual_seed(1))
     batches = DataLoader(TensorDataset(rows[:, :-1], rows[:, 1:]), 4)
     optimizer = make_optimizer(model, 1e-3)
-    states = Checkpoints(directory, every=2, tell=None if told is None else told.append, **options)
+    states = TrainingCheckpoints(directory, every=2, tell=None if told is None else told.append, **options)
     schedule = warmup_cosine(optimizer, 10)
     train(model, batches, optimizer=optimizer, schedule=schedule, epochs=epochs, checkpoints=states, progress=False)
     return model
@@ -168,9 +168,9 @@ def test_a_loss_that_is_nan_leaves_the_last_good_state(tmp_path):
 
 def test_wrong_settings(tmp_path):
     with pytest.raises(ValueError, match="must be >= 1, got 0 and 2"):
-        Checkpoints(tmp_path, every=0)
+        TrainingCheckpoints(tmp_path, every=0)
     with pytest.raises(ValueError, match="must be >= 1, got 100 and 0"):
-        Checkpoints(tmp_path, keep=0)
+        TrainingCheckpoints(tmp_path, keep=0)
 
 
 def test_only_plain_values_are_saved():

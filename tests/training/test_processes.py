@@ -56,7 +56,9 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(options, tmp_path,
 def test_two_processes_resume_together(options, tmp_path):
     finetune(2, tmp_path / "whole", *options)
     cut = ["--save-every", 3, "--keep", 99]
-    code = "import sys; from gptlab.training import checkpoint; checkpoint.Checkpoints.clear = lambda self: None; "
+    code = (
+        "import sys; from gptlab.training import checkpoint; checkpoint.TrainingCheckpoints.clear = lambda self: None; "
+    )
     code += "from gptlab.__main__ import main; sys.exit(main())"
     (tmp_path / "keeping.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "keeping.py")]

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gptlab.data import IGNORE_INDEX
-from gptlab.show import plot_rate_search, to_png
+from gptlab.show import plot_learning_rates, to_png
 from gptlab.training import evaluate, find_learning_rate, make_optimizer, train
 
 
@@ -35,7 +35,7 @@ def test_the_suggestion_learns_better_than_rates_far_from_it(tiny, batches):
     assert len(found.rates) == len(found.losses) == len(found.smoothed)
     assert found.rates[0] == 1e-6
     assert all(later > earlier for earlier, later in zip(found.rates, found.rates[1:]))
-    assert to_png(plot_rate_search(found))[:4] == b"\x89PNG"
+    assert to_png(plot_learning_rates(found))[:4] == b"\x89PNG"
 
 
 def test_everything_is_as_before(tiny, batches):

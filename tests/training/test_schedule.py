@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from gptlab.training import warmup_cosine
+from gptlab.training import warmup_constant, warmup_cosine
+from gptlab.training.schedule import choose_schedule
 
 
 def rates(total, warmup, final=0.1, peak=2.0, make=None):
@@ -46,3 +47,15 @@ def test_the_cosine_is_that_of_transformers():
 def test_impossible_schedules(total, warmup, message):
     with pytest.raises(ValueError, match=message):
         warmup_cosine(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), total, warmup)
+
+
+def test_constant_stays_at_the_peak():
+    def make(optimizer):
+        return choose_schedule("constant")(optimizer, 8, 4)
+
+    assert rates(8, 4, make=make) == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0]
+    assert rates(3, 0, make=lambda optimizer: warmup_constant(optimizer, 3)) == [2.0, 2.0, 2.0]
+    with pytest.raises(ValueError, match=r"one of \['cosine', 'constant'\], got 'linear'"):
+        choose_schedule("linear")
+    with pytest.raises(ValueError, match=r"warmup_steps must be in \[0, 3\], got 4"):
+        rates(3, 4, make=lambda optimizer: warmup_constant(optimizer, 3, 4))
