@@ -33,14 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
-            print(f"gptlab: {'; '.join([str(error), *_notes(error)])}", file=sys.stderr)
+        _say("", error, str(error))
+        return 2
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        _say("", error, f"there is too little memory: {str(error).splitlines()[0]}")
         return 2
     except KeyboardInterrupt as error:
-        notes = _notes(error) or ["every file that was written is complete"]
-        print(f"\ngptlab: {'; '.join(['stopped', *notes])}", file=sys.stderr)
+        _say("\n", error, "stopped" if _notes(error) else "stopped; every file that was written is complete")
         return 130
     return 0
+
+
+def _say(before: str, error: BaseException, text: str) -> None:
+    """Print the one line about an error; of several processes one does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{before}gptlab: {'; '.join([text, *_notes(error)])}", file=sys.stderr)
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -204,6 +213,8 @@ def _finetune(options: argparse.Namespace) -> None:
     )
     with joined_processes(options.device) as device:
         entries = load_entries(options.data)
+        if options.out.exists() and Path(options.model).exists() and options.out.samefile(options.model):
+            raise ValueError("--out must be another folder than --model, which would be lost")
         start = load_checkpoint(options.model, device, progress=not options.quiet)
         check_writable(options.out)
         chosen = {name: getattr(options, name) for name in names}

@@ -87,9 +87,11 @@ def available_memory(device: torch.device | str) -> int | None:
     """Return how many bytes can still be taken, from the GPU if `device` is one; None if nobody knows."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for reuse
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        most = getattr(torch.mps, "recommended_max_memory", None)  # since PyTorch 2.5
+        return None if most is None else most() - torch.mps.current_allocated_memory()
     if sys.platform == "linux":
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

@@ -387,6 +387,42 @@ def test_a_stopped_finetuning_goes_on(checkpoint_dir, data, tmp_path, capsys, mo
     assert tree(out) == before
 
 
+def test_a_run_that_was_begun_again_is_not_over(checkpoint_dir, data, tmp_path, capsys, monkeypatch):
+    """The same run, finished once, begun anew, and stopped before its first state was saved."""
+    arguments = ["--model", checkpoint_dir, "--data", data, "--batch-size", "4", "--quiet", "--out", tmp_path / "out"]
+    assert run(capsys, "finetune", *arguments)[0] == 0
+    finished = load_checkpoint(tmp_path / "out").model.state_dict()
+    real, steps = loop.take_step, []
+
+    def stopping(*given):
+        steps.append(1)
+        if len(steps) == 7:  # in the second epoch, so that the first one's model lies there
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(loop, "take_step", stopping)
+    assert run(capsys, "finetune", *arguments)[0] == 130
+    monkeypatch.undo()
+    half = load_checkpoint(tmp_path / "out").model.state_dict()
+    assert any(not finished[name].equal(half[name]) for name in half)
+    code, told, _ = run(capsys, "finetune", *arguments, "--resume")
+    assert (code, "finished" in told) == (0, False)
+    again = load_checkpoint(tmp_path / "out").model.state_dict()
+    assert all(finished[name].equal(again[name]) for name in again)
+
+
+def test_finetuning_does_not_write_over_what_it_starts_from(checkpoint_dir, data, tmp_path, capsys):
+    before = tree(checkpoint_dir)
+    arguments = ["--model", checkpoint_dir, "--data", data, "--quiet"]
+    assert "another folder than --model" in fails(capsys, "finetune", *arguments, "--out", checkpoint_dir)
+    assert tree(checkpoint_dir) == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    assert "holds another model" in fails(capsys, "finetune", *arguments, "--out", other)
+    assert sorted(tree(other)) == ["config.json"]
+
+
 @pytest.mark.parametrize(
     "more",
     [

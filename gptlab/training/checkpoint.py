@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ class TrainingCheckpoints:
             ValueError: the checkpoint is of a run with other settings or another model; or there are checkpoints that
                 a run which starts afresh would mix with its own.
         """
+        self._put_back()
         found = self.found()
         if not self.resume and found:
             raise ValueError(
@@ -96,8 +97,9 @@ class TrainingCheckpoints:
         for folder in found:
             try:
                 weights, saved = _read(folder)
-            except (OSError, ValueError, SafetensorError) as error:
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 self.tell(f"{folder} is damaged and passed over: {error}")
+                self._set_aside(folder)
                 continue
             self.check_settings(saved["settings"], folder)
             _load_weights(state.model, weights, folder)
@@ -134,8 +136,10 @@ class TrainingCheckpoints:
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
-            self._remove(folder)
+            same = self._out_of_the_way(folder)  # the end of training may be saved twice
             part.rename(folder)
+            if same.exists():
+                shutil.rmtree(same, ignore_errors=True)
             for old in self.found()[self.keep :]:
                 self._remove(old)
         wait_for_all()
@@ -175,10 +179,30 @@ class TrainingCheckpoints:
 
     def _remove(self, folder: Path) -> None:
         """Rename, then delete: a folder that is only half deleted must not look like a checkpoint."""
+        with suppress(OSError):  # such as a file that somebody has open on Windows; it stays, and does no harm
+            shutil.rmtree(self._out_of_the_way(folder), ignore_errors=True)
+
+    def _out_of_the_way(self, folder: Path) -> Path:
+        gone = folder.with_name(f".{folder.name}.gone.part")
         if folder.exists():
-            gone = folder.with_name(f".{folder.name}.gone.part")
             folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+        return gone
+
+    def _put_back(self) -> None:
+        """Give a state its name back if a run was killed before the new state of the same step had taken it."""
+        if process_number() == 0 and not self.found():
+            for gone in sorted(self.directory.glob(f".{_STEP}*.gone.part"))[-1:]:
+                gone.rename(gone.with_name(gone.name.removeprefix(".").removesuffix(".gone.part")))
+        wait_for_all()
+
+    def _set_aside(self, folder: Path) -> None:
+        """Rename what is damaged, so that it does not count as the newest state; every process must call this."""
+        wait_for_all()
+        if process_number() == 0:
+            aside = folder.with_name(f"damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        wait_for_all()
 
     def _clear_parts(self) -> None:
         for leftover in self.directory.glob(f".{_STEP}*.part"):
@@ -186,8 +210,11 @@ class TrainingCheckpoints:
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors = load_file(folder / "training.safetensors")
+    # Copies, for the optimizer would keep the file itself in memory, which Windows then does not delete.
+    tensors = {name: tensor.clone() for name, tensor in load_file(folder / "training.safetensors").items()}
     saved = _with_tensors(read_json(folder / "training.json"), tensors)
+    if not {"state", "settings", "threads"} <= set(saved):
+        raise ValueError(f"training.json lacks a part, it has {list(saved)}")
     return load_file(folder / "model.safetensors"), saved
 
 

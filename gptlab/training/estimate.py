@@ -25,7 +25,7 @@ from gptlab.training.blocks import blocks_run_as
 from gptlab.training.gradients import Gradients
 from gptlab.training.loss import LOGITS_AT_ONCE
 from gptlab.training.optimizer import make_optimizer
-from gptlab.training.processes import process_count
+from gptlab.training.processes import process_count, sum_over_processes
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,15 @@ def foresee(
         return estimate(model.cfg, part, length, trainable, **options)
 
     found, room = needs(shapes[-1], micro_batches, recompute), available_memory(device)
-    if room is not None and found.memory - found.weights > room:
+    if room is not None and device.type == "cpu":
+        room //= process_count()
+    short = room is not None and found.memory - found.weights > room
+    if sum_over_processes([short], device)[0]:  # one that cannot go on stops all
         fitting = [
             f"recompute={again} and micro_batches={parts} ({readable(smaller.memory)})"
             for again in (False, True)
             for parts in range(1, shapes[-1][0] + 1)
-            if (smaller := needs(shapes[-1], parts, again)).memory - smaller.weights <= room
+            if room is None or (smaller := needs(shapes[-1], parts, again)).memory - smaller.weights <= room
         ]
         hint = f"this would fit: {fitting[0]}" if fitting else "a smaller model, or fewer layers that learn, might"
         raise ValueError(f"this training does not fit, {readable(room)} are free: {found}. {hint}")
@@ -187,6 +190,7 @@ def _step_seconds(
     ids = torch.randint(0, config.vocab_size, (batch_size, length))
     wanted = torch.full_like(ids, IGNORE_INDEX)
     wanted.view(-1)[batch_size * length - targets :] = 0
+    ids, wanted = ids.repeat(process_count(), 1), wanted.repeat(process_count(), 1)  # each computes its share
     gradients = Gradients(model, 1, device, "float32", torch.amp.GradScaler(device.type, enabled=False), ())
     times = []
     with blocks_run_as(model, recompute=recompute):

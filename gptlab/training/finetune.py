@@ -24,7 +24,8 @@ from gptlab.training.loop import train
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number, wait_for_all
 from gptlab.training.schedule import choose_schedule
-from gptlab.weights import Checkpoint, save_checkpoint
+from gptlab.weights import Checkpoint, load_checkpoint, save_checkpoint
+from gptlab.weights.checkpoint import FORMAT, check_replaceable
 
 FINISHED = "history.json"  # what a run leaves when it is over: its settings and its history
 
@@ -88,7 +89,8 @@ def finetune(
         compile: whether to compile the blocks; see `train`.
         save_every: optimizer steps from one saved state to the next.
         keep: how many of the last states stay.
-        resume: whether to go on from the last saved state; without one, training starts afresh and says so.
+        resume: whether to go on from the last saved state; without one, training starts afresh and says so. A run
+            that is over is not trained again; its weights are put into the model.
         seed: of the split, the batches' order and dropout.
         tell: takes a line about the data, about what training will take, and one for each epoch.
         progress: whether to show a bar.
@@ -103,9 +105,7 @@ def finetune(
         OSError: the disk is full; what was saved before is complete.
     """
     chosen = {name: value for name, value in locals().items() if name in _DECISIVE}
-    if batch_size < 1 or epochs < 1:
-        raise ValueError(f"batch_size and epochs must be >= 1, got {batch_size} and {epochs}")
-    _check_parts(batch_size, micro_batches)
+    _check_counts(epochs, batch_size, micro_batches)
     tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
     out, (model, tokenizer, template) = Path(out), _with_template(start, template)
     context = model.cfg.context_length
@@ -115,6 +115,7 @@ def finetune(
     tell(f"{len(training)} entries to train on, {len(validation)} to validate; {dataset.length_report()}")
     run = _Run(out, chosen | _digests(start, dataset.examples, template), save_every, keep, resume, tell)
     if run.finished is not None:
+        model.load_state_dict(load_checkpoint(out).model.state_dict())
         return run.finished
     loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
     batches = loader(training, group_by_length=group_by_length, packing=context if packing else None)
@@ -181,6 +182,11 @@ class _Run:
             self.checkpoints.check_settings(saved["settings"], out)
             tell(f"{out} holds this run already, finished")
             self.finished = history_from_dict(saved["history"])
+        else:
+            check_replaceable(out, FORMAT)
+            wait_for_all()
+            if process_number() == 0:
+                (out / FINISHED).unlink(missing_ok=True)  # of an earlier run; this one is not over
 
     def save(self, tuned: Checkpoint) -> None:
         if process_number() == 0:
@@ -193,7 +199,9 @@ class _Run:
         self.checkpoints.clear()
 
 
-def _check_parts(batch_size: int, micro_batches: int) -> None:
+def _check_counts(epochs: int, batch_size: int, micro_batches: int) -> None:
+    if batch_size < 1 or epochs < 1:
+        raise ValueError(f"batch_size and epochs must be >= 1, got {batch_size} and {epochs}")
     parts = micro_batches * process_count()
     if micro_batches < 1 or batch_size % parts:
         processes = f" in each of {process_count()} processes" if process_count() > 1 else ""

@@ -87,7 +87,11 @@ def train(
     device = next(model.parameters()).device if device is None else torch.device(device)
     if empty_cache_every is None:
         empty_cache_every = 1 if device.type == "mps" else 0
-    _check_settings(batches, epochs, micro_batches, validate_every)
+    _check_settings(batches, epochs, micro_batches, validate_every, max_grad_norm)
+    if recompute and device.type == "mps" and model.cfg.drop_rate > 0:
+        raise ValueError(
+            "recompute draws other dropout the second time on MPS (PyTorch issue 127676): set drop_rate to 0"
+        )
     model.to(device).train()
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     state = TrainingState(model, batches, optimizer, schedule, scaler, hooks, device)
@@ -168,7 +172,11 @@ def _check_weights(state: TrainingState) -> None:
     _check_finite(state.history.steps, state.optimizer, sum_of_weights=total)
 
 
-def _check_settings(batches: Sized, epochs: int, micro_batches: int, validate_every: int | None) -> None:
+def _check_settings(
+    batches: Sized, epochs: int, micro_batches: int, validate_every: int | None, max_grad_norm: float
+) -> None:
+    if not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be > 0, got {max_grad_norm}")
     if not isinstance(batches, Sized):
         raise ValueError(f"batches must have a length and be iterable anew, got a {type(batches).__name__}")
     if not len(batches) or epochs < 1:

@@ -41,6 +41,10 @@ def next_token_loss(
     chunk = max(1, LOGITS_AT_ONCE // model.cfg.vocab_size)
     if len(targets) <= chunk:
         return F.cross_entropy(model.out_head(features), targets, reduction="sum"), len(targets)
+    if not torch.is_grad_enabled():
+        pieces = zip(features.split(chunk), targets.split(chunk))
+        total = sum(F.cross_entropy(model.out_head(piece), wanted, reduction="sum") for piece, wanted in pieces)
+        return total, len(targets)
     learning = [parameter for parameter in model.out_head.parameters() if parameter.requires_grad]
     return ChunkedCrossEntropy.apply(model.out_head, chunk, targets, features, *learning), len(targets)
 
@@ -62,7 +66,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), device=features.device)
         for start in range(0, len(targets), chunk):
             piece = features[start : start + chunk].detach().requires_grad_(wanted)
-            with torch.set_grad_enabled(any(ctx.needs_input_grad)):
+            with torch.enable_grad():
                 loss = F.cross_entropy(head(piece), targets[start : start + chunk], reduction="sum")
             total += loss.detach()
             if loss.requires_grad:

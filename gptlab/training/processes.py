@@ -23,12 +23,14 @@ def joined_processes(device: str = "auto") -> Iterator[torch.device]:
     With "auto" or "cuda" each process gets a CUDA device of its own.
 
     Raises:
-        ValueError: the device is not here, or there are more processes than CUDA devices.
+        ValueError: the device is not here or is MPS, or there are more processes than CUDA devices.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield pick_device(device)
         return
     chosen = pick_device(device)
+    if chosen.type == "mps":
+        raise ValueError("several processes compute on CPUs or on CUDA devices, not on MPS")
     if chosen.type == "cuda":
         chosen = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)

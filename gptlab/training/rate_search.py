@@ -63,6 +63,8 @@ def find_learning_rate(
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"the rates must rise from above 0, got {lowest} to {highest}")
+    if not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be > 0, got {max_grad_norm}")
     if steps < 10:
         raise ValueError(f"steps must be >= 10, got {steps}")
     device, mode = next(model.parameters()).device, model.training
@@ -74,6 +76,8 @@ def find_learning_rate(
         model.load_state_dict(weights)
         model.train(mode).zero_grad()
         restore_random_states(states, batches, device)
+    if not losses:
+        raise ValueError("the loss is not finite before the first step")
     smoothed = _smooth(losses)
     lowest_loss = min(range(len(smoothed)), key=smoothed.__getitem__)
     return RateSearch(rates, losses, smoothed, rates[lowest_loss] / 10)

@@ -183,3 +183,33 @@ def test_only_plain_values_are_saved():
     assert isinstance(back["a"], tuple)
     with pytest.raises(ValueError, match="a.b: a object is neither"):
         checkpoint._without_tensors({"a": {"b": object()}}, "", {})
+
+
+def test_what_is_damaged_never_costs_a_good_state(tmp_path):
+    run(tmp_path)
+    for folder in tmp_path.iterdir():
+        (folder / "training.json").write_text("{}", encoding="utf-8")
+    told = []
+    run(tmp_path, epochs=1, resume=True, told=told)
+    assert told[-1].endswith("starting afresh")
+    assert names(tmp_path) == ["damaged-step-00000008", "damaged-step-00000010", "step-00000004", "step-00000005"]
+
+
+def test_a_kill_while_the_same_step_is_saved_again_leaves_one_of_the_two(tmp_path, monkeypatch):
+    run(tmp_path, keep=1)
+    renames, real = [], Path.rename
+
+    def stopping(path, target):
+        renames.append(path.name)
+        if len(renames) == 2:  # the old one is out of the way, the new one not yet in its place
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    state = next(tmp_path.iterdir())
+    monkeypatch.setattr(checkpoint.Path, "rename", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, keep=1, resume=True)
+    monkeypatch.undo()
+    told = []
+    run(tmp_path, keep=1, resume=True, told=told)
+    assert told[0] == f"going on from {state}, after step 10"

@@ -57,5 +57,8 @@ def test_validation_every_so_many_steps_and_the_books_tuple(tiny, batches):
     assert list(History()) == [[], [], []]
     with pytest.raises(ValueError, match="validate_every must be >= 1, got 0"):
         train(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), validate_every=0, progress=False)
+    for norm in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"max_grad_norm must be > 0, got {norm}"):
+            train(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), max_grad_norm=norm, progress=False)
     with pytest.raises(ValueError, match="micro_batches must be >= 1, got 0"):
         train(tiny, batches, optimizer=make_optimizer(tiny, 1e-3), micro_batches=0, progress=False)
