@@ -25,9 +25,9 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     names: dict = {}
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    for line in re.findall(r"# prints (.*)", README):
-        assert line in printed
+        printed = capsys.readouterr().out
+        for line in re.findall(r"# prints (.*)", code):
+            assert line in printed.splitlines()[-1]
     [compared] = [block for block in blocks("text") if block.startswith("First difference")]
     assert compared in printed
 
