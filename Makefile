@@ -5,7 +5,7 @@ PIP_ARGS ?=
 DEMO_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test notebooks jupyter format clean
 
 demo: .venv/demo
 	$(BIN)/gptlab demo $(DEMO_ARGS)
@@ -14,6 +14,12 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+notebooks: .venv/dev
+	$(BIN)/python notebooks/build.py
+
+jupyter: .venv/jupyter
+	$(BIN)/jupyter lab notebooks
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
@@ -32,4 +38,8 @@ $(BIN)/python:
 
 .venv/dev: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+.venv/jupyter: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[notebooks]"
 	@touch $@

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "gptlab.analysis": ("Comparison", "compare"),
+    "gptlab.checks": ("check",),
     "gptlab.config": ("GPT2_SIZES", "GPTConfig"),
     "gptlab.data": (
         "IGNORE_INDEX",

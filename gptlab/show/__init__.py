@@ -1,0 +1,26 @@
+"""Pictures: each function returns its figure, or what a notebook shows in colour, and writes nothing by itself."""
+
+from gptlab.show.attention import plot_attention
+from gptlab.show.figure import COLORS, can_draw, new_axes, new_figure, to_png
+from gptlab.show.learning_rates import plot_learning_rates
+from gptlab.show.losses import plot_losses
+from gptlab.show.next_tokens import plot_choices, plot_next_tokens
+from gptlab.show.targets import Targets, show_targets
+from gptlab.show.tokens import token_labels, token_text
+
+__all__ = [
+    "COLORS",
+    "Targets",
+    "can_draw",
+    "new_axes",
+    "new_figure",
+    "plot_attention",
+    "plot_choices",
+    "plot_learning_rates",
+    "plot_losses",
+    "plot_next_tokens",
+    "show_targets",
+    "to_png",
+    "token_labels",
+    "token_text",
+]

@@ -1,0 +1,65 @@
+"""Usual mistakes about attention: the check, the wrong answer, and words of the hint that it must get."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def softmax_over_queries(queries: Tensor, keys: Tensor) -> Tensor:
+    return (queries @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])).softmax(dim=1)
+
+
+def masked_after_softmax(scores: Tensor) -> Tensor:
+    return scores.softmax(dim=-1).tril()
+
+
+def diagonal_masked(scores: Tensor) -> Tensor:
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(), -math.inf).softmax(dim=-1)
+
+
+def earlier_masked(scores: Tensor) -> Tensor:
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-1), -math.inf).softmax(dim=-1)
+
+
+def mask_in_place(scores: Tensor) -> Tensor:
+    return scores.masked_fill_(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf).softmax(dim=-1)
+
+
+def drop_without_scaling(weights: Tensor, p: float, training: bool) -> Tensor:
+    return weights * (torch.rand_like(weights) >= p) if training else weights
+
+
+def keep_a_share_of_p(weights: Tensor, p: float, training: bool) -> Tensor:
+    return weights * (torch.rand_like(weights) < p) / p if training else weights
+
+
+WRONG = [
+    ("attention.shapes", lambda B, T, H, head_dim: (B, T, T, H), "heads come before the tokens"),
+    ("attention.shapes", lambda B, T, H, head_dim: (B, H, T, head_dim), "summed over"),
+    ("attention.shapes", lambda B, T, H, head_dim: (B, T, T), "four dimensions"),
+    ("attention.weights", softmax_over_queries, "the columns sum to 1"),
+    ("attention.weights", lambda q, k: (q @ k.transpose(1, 2)).softmax(-1), "not divided by sqrt"),
+    ("attention.weights", lambda q, k: (q @ k.transpose(1, 2) / q.shape[-1]).softmax(-1), "not by head_dim"),
+    ("attention.weights", lambda q, k: q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]), "softmax is missing"),
+    ("attention.weights", lambda q, k: None, "`return` seems to be missing"),
+    ("attention.causal_mask", lambda scores: scores.softmax(-1), "falls on later tokens"),
+    ("attention.causal_mask", masked_after_softmax, "before the softmax"),
+    ("attention.causal_mask", diagonal_masked, "mind the diagonal"),
+    ("attention.causal_mask", earlier_masked, "wrong way round"),
+    ("attention.causal_mask", mask_in_place, "not masked_fill_"),
+    ("attention.split_heads", lambda x, H: x.view(2, H, 5, -1), "different tokens are mixed"),
+    ("attention.split_heads", lambda x, H: x.view(2, 5, H, -1), "one transpose is missing"),
+    ("attention.split_heads", lambda x, H: x.view(2, 5, -1, H).permute(0, 3, 1, 2), "neighbouring features"),
+    ("attention.dropout", lambda w, p, training: F.dropout(w, p), "training=False"),
+    ("attention.dropout", drop_without_scaling, "scaled by 1 / (1 - p)"),
+    ("attention.dropout", keep_a_share_of_p, "not kept"),
+    ("attention.dropout", lambda w, p, training: w, "nothing is dropped"),
+    ("attention.causal_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "looked ahead"),
+    (
+        "attention.causal_attention",
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0),
+        "not divided by sqrt",
+    ),
+]
