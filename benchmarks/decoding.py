@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LogitsProcessor, LogitsProcessorList
@@ -187,9 +188,9 @@ def rounding() -> None:
     """Perplexity of the town's model on prose that it has not seen, with rounded weights."""
     from gptlab.data.town import build_town
     from gptlab.decoding import perplexity
-    from gptlab.demo import town_base
+    from gptlab.demo import Recipe, town_base
 
-    model, tokenizer, _ = town_base()
+    model, tokenizer, _ = town_base(Path("checkpoints/town-base-large"), recipe=Recipe())
     unseen = build_town(1).corpus  # another town: the same language, other people
     plain = perplexity(model, unseen, tokenizer=tokenizer)
     print(f"{plain.tokens} tokens; plain: {plain.perplexity:.4f}")

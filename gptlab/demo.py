@@ -23,7 +23,7 @@ from gptlab.data.templates import load_template
 from gptlab.data.town import HELD_OUT, SKILL, Town
 from gptlab.data.town_wordings import ATTRIBUTES
 from gptlab.decoding import exact_match, generate, respond
-from gptlab.files import check_writable, read_json, to_json, write_text, write_together
+from gptlab.files import check_writable, checkpoints_folder, read_json, to_json, write_text, write_together
 from gptlab.model import GPTModel, count_parameters, initialize_like_gpt2
 from gptlab.show import can_draw, plot_losses, to_png
 from gptlab.tokenizer import train_tokenizer
@@ -35,6 +35,11 @@ from gptlab.weights import Checkpoint, load_checkpoint, save_checkpoint
 class Recipe:
     """All settings of the town lesson; found by trying, see benchmarks/README.md."""
 
+    inhabitants: int = 100
+    biographies: int = 50
+    skill_examples: int = 4500
+    skill_train: int = 200
+    skill_test: int = 40
     vocab_size: int = 500
     context_length: int = 256
     emb_dim: int = 128
@@ -49,6 +54,17 @@ class Recipe:
     tuning_batch: int = 16
     tuning_rate: float = 2e-4
     warmup_share: float = 0.05
+
+    def town(self, seed: int = 0) -> Town:
+        """Return the town that a model of this recipe reads about."""
+        sizes = ("inhabitants", "biographies", "skill_examples", "skill_train", "skill_test")
+        return build_town(seed, **{name: getattr(self, name) for name in sizes})
+
+
+# A town of 40 and a third of the steps: about a minute on two cores, and what each lesson starts from.
+SMALL_TOWN = Recipe(
+    inhabitants=40, skill_examples=1500, skill_train=40, skill_test=10, pretraining_steps=800, tuning_steps=300
+)
 
 
 def pretrain_town(
@@ -82,24 +98,33 @@ def tune_town(
 
 
 def town_base(
-    directory: str | Path = "checkpoints/town-base",
+    directory: str | Path | None = None,
     *,
     seed: int = 0,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = SMALL_TOWN,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Checkpoint:
     """Return the town's pretrained model, not yet tuned: trained on the first call, read from `directory` later.
 
-    The settings are kept beside it, in recipe.json; with another seed or recipe it is trained again.
+    The settings are kept beside it, in recipe.json; with another seed or recipe it is trained again. The town that it
+    read about is `recipe.town(seed)`.
+
+    Args:
+        directory: None is town-base in `checkpoints_folder()`.
+        seed: of the town, the weights and the order of the batches.
+        recipe: the settings.
+        device: where to compute.
+        progress: whether to show a bar.
 
     Raises:
         ValueError: the directory holds a checkpoint that is no base of the town.
     """
-    directory, settings = Path(directory), {"seed": seed, **asdict(recipe)}
+    directory = checkpoints_folder() / "town-base" if directory is None else Path(directory)
+    settings = {"seed": seed, **asdict(recipe)}
     if _settings_of_base(directory) != settings:
         check_writable(directory)
-        model, tokenizer, _ = pretrain_town(build_town(seed), recipe, seed=seed, device=device, progress=progress)
+        model, tokenizer, _ = pretrain_town(recipe.town(seed), recipe, seed=seed, device=device, progress=progress)
         _save_base(directory, model, tokenizer, seed, recipe)
     return load_checkpoint(directory, device)
 
@@ -150,7 +175,7 @@ def run_demo(
     check_writable(out)
     if not drawing:
         tell("(matplotlib is not installed, so there will be no losses.png: pip install matplotlib)\n")
-    town = build_town(seed)
+    town = recipe.town(seed)
     _tell_opening(town, tell)
     options = {"seed": seed, "device": device, "progress": progress}
     model, tokenizer, pretraining = pretrain_town(town, recipe, **options)

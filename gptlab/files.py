@@ -10,6 +10,17 @@ from pathlib import Path
 from typing import Any
 
 
+def checkpoints_folder() -> Path:
+    """Return where models are kept: ./checkpoints, or inside a copy of the repository that copy's own folder.
+
+    So notebooks, lessons and the command line find the same models, whichever folder they run in.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "chapters" / "chapters.toml").is_file():
+            return folder / "checkpoints"
+    return Path("checkpoints")
+
+
 def read_text(path: str | Path) -> str:
     """Return a UTF-8 file's text, without a byte-order mark.
 

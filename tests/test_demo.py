@@ -7,7 +7,7 @@ import pytest
 
 from gptlab import demo
 from gptlab.data import load_entries
-from gptlab.data.town import HELD_OUT, build_town
+from gptlab.data.town import HELD_OUT
 from gptlab.decoding import exact_match, respond
 from gptlab.weights import load_checkpoint
 
@@ -20,47 +20,33 @@ KEYS = {
     "skill_accuracy",
     "chance",
 }
-HURRIED = replace(demo.Recipe(), pretraining_steps=3, tuning_steps=2, emb_dim=32, n_layers=1)
-
-
-def small_town(seed):
-    return build_town(seed, inhabitants=6, biographies=4, skill_examples=20, skill_train=4, skill_test=2)
+TINY_TOWN = {"inhabitants": 6, "biographies": 4, "skill_examples": 20, "skill_train": 4, "skill_test": 2}
+HURRIED = replace(demo.Recipe(), pretraining_steps=3, tuning_steps=2, emb_dim=32, n_layers=1, **TINY_TOWN)
 
 
 def run(out, tell=lambda line: None, **options):
     return demo.run_demo(out, tell=tell, progress=False, **options)
 
 
-@pytest.fixture
-def hurried(monkeypatch):
-    monkeypatch.setattr(demo, "build_town", small_town)
-
-
-def test_knowledge_comes_from_pretraining(monkeypatch, tmp_path):
+def test_knowledge_comes_from_pretraining(tmp_path):
     """The demo's claim with a quarter of the people and a third of the steps; three seeds reached 0.75 and more."""
-    monkeypatch.setattr(
-        demo,
-        "build_town",
-        lambda seed: build_town(
-            seed, inhabitants=24, biographies=60, skill_examples=1500, skill_train=80, skill_test=10
-        ),
-    )
-    recipe = replace(demo.Recipe(), pretraining_steps=700, tuning_steps=250)
+    sizes = {"inhabitants": 24, "biographies": 60, "skill_examples": 1500, "skill_train": 80, "skill_test": 10}
+    recipe = replace(demo.Recipe(), pretraining_steps=700, tuning_steps=250, **sizes)
     report = run(tmp_path, recipe=recipe, control=True)
     assert report["held_out_accuracy_before"] <= 0.05
     assert report["held_out_accuracy_after"] >= 0.6
     assert report["held_out_accuracy_control"] <= 0.1
 
 
-def test_everything_is_written_and_fits_together(hurried, tmp_path):
+def test_everything_is_written_and_fits_together(tmp_path):
     story = []
     report = run(tmp_path, story.append, recipe=HURRIED, control=True)
     assert set(report) == KEYS
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "corpus.txt").read_text(encoding="utf-8") == small_town(0).corpus
-    assert load_entries(tmp_path / "train.json") == small_town(0).train
-    assert load_entries(tmp_path / "test.json") == small_town(0).test
+    assert (tmp_path / "corpus.txt").read_text(encoding="utf-8") == HURRIED.town(0).corpus
+    assert load_entries(tmp_path / "train.json") == HURRIED.town(0).train
+    assert load_entries(tmp_path / "test.json") == HURRIED.town(0).test
     tuned, base = load_checkpoint(tmp_path), load_checkpoint(tmp_path / "base")
     assert not tuned.model.tok_emb.weight.equal(base.model.tok_emb.weight)
     rows = load_entries(tmp_path / "responses.json", needs=["instruction", "output", "model_response"])
@@ -75,7 +61,7 @@ def test_everything_is_written_and_fits_together(hurried, tmp_path):
     assert f"{report['parameters']:,} parameters" in table
 
 
-def test_the_same_seed_gives_the_same_report(hurried, tmp_path):
+def test_the_same_seed_gives_the_same_report(tmp_path):
     reports = [run(tmp_path / name, recipe=HURRIED, seed=3) for name in ("a", "b")]
     assert reports[0] | {"seconds": 0} == reports[1] | {"seconds": 0}
     assert reports[0]["held_out_accuracy_control"] is None
@@ -83,7 +69,7 @@ def test_the_same_seed_gives_the_same_report(hurried, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_without_matplotlib_it_says_so_first_and_goes_on(hurried, tmp_path, monkeypatch):
+def test_without_matplotlib_it_says_so_first_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "can_draw", lambda: False)
     story = []
     run(tmp_path, story.append, recipe=HURRIED)
@@ -98,7 +84,7 @@ def test_an_unwritable_directory_is_found_before_the_work(tmp_path):
         run(tmp_path / "file" / "town")
 
 
-def test_town_base_is_trained_once(hurried, tmp_path, monkeypatch):
+def test_town_base_is_trained_once(tmp_path, monkeypatch):
     first = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
     monkeypatch.setattr(demo, "pretrain_town", None)
     second = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
@@ -106,7 +92,7 @@ def test_town_base_is_trained_once(hurried, tmp_path, monkeypatch):
     assert not second.model.training
 
 
-def test_town_base_is_trained_anew_for_other_settings(hurried, tmp_path):
+def test_town_base_is_trained_anew_for_other_settings(tmp_path):
     first = demo.town_base(tmp_path / "base", recipe=HURRIED, progress=False)
     other_seed = demo.town_base(tmp_path / "base", recipe=HURRIED, seed=5, progress=False)
     wider = demo.town_base(tmp_path / "base", recipe=replace(HURRIED, emb_dim=64), progress=False)
@@ -114,7 +100,7 @@ def test_town_base_is_trained_anew_for_other_settings(hurried, tmp_path):
     assert wider.model.cfg.emb_dim == 64
 
 
-def test_town_base_mends_itself_and_spares_other_checkpoints(hurried, tmp_path):
+def test_town_base_mends_itself_and_spares_other_checkpoints(tmp_path):
     base = tmp_path / "base"
     demo.town_base(base, recipe=HURRIED, progress=False)
     for damage in ((base / "model.safetensors").unlink, lambda: (base / "recipe.json").write_text("oops")):
@@ -127,7 +113,7 @@ def test_town_base_mends_itself_and_spares_other_checkpoints(hurried, tmp_path):
     assert (base / "model.safetensors").read_bytes() == before
 
 
-def test_an_interrupted_run_leaves_the_results_of_the_one_before(hurried, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_the_results_of_the_one_before(tmp_path, monkeypatch):
     run(tmp_path, recipe=HURRIED)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 

@@ -25,8 +25,7 @@ run_quick, quick_cells = (getattr(load(Path(__file__).parent / "lessons.py"), n)
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_runs_in_a_small_size(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_lesson_runs_in_a_small_size(name, reader):
     run_quick(LESSONS[name])
 
 
