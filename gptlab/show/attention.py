@@ -50,7 +50,7 @@ def plot_attention(
     axes = figure.subplots(rows, columns, squeeze=False).flat
     drawn = escape_formulas(labels)
     for axis, title, values in zip(axes, titles, maps):
-        image = axis.imshow(values, vmin=0, vmax=1, cmap="Blues")
+        image = axis.imshow(values.numpy(), vmin=0, vmax=1, cmap="Blues")
         axis.set_xticks(range(len(drawn)), drawn, rotation=90, fontsize=7, fontfamily=families())
         axis.set_yticks(range(maps.shape[1]), drawn[-maps.shape[1] :], fontsize=7, fontfamily=families())
         axis.set_title(title, fontsize=9)
