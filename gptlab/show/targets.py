@@ -131,10 +131,10 @@ def _repeat(text: str, count: int) -> str:
 
 
 def _html(piece: _Piece, count: int) -> str:
-    text, title = escape(_repeat(piece.text, count)), "" if piece.id is None else f" title='id {piece.id}'"
+    title = "" if piece.id is None else f" title='id {piece.id}'"
     if piece.trained:
-        return f"<mark style='{_TRAINED}'{title}><b>{text}</b></mark>"
-    return f"<span style='{_IGNORED}'{title}>{text}</span>"
+        return f"<mark style='{_TRAINED}'{title}><b>{escape(piece.text)}</b></mark>" * count
+    return f"<span style='{_IGNORED}'{title}>{escape(_repeat(piece.text, count))}</span>"
 
 
 def _count(row: Sequence[_Piece]) -> str:

@@ -19,7 +19,7 @@ def test_trained_tokens_are_those_of_the_responses(batch, tokenizer):
         assert tokenizer.decode(trained) == f"{output}<|endoftext|>"
         end = [piece.id for piece in row].index(tokenizer.eot_token)  # behind it is padding
         assert [piece.id for piece in row][:end] == ids.tolist()[:end]
-    assert "[It" in str(shown)
+    assert "[I][t][␣is]" in str(shown)
 
 
 def test_a_notebook_gets_marks_that_stay_without_colours(batch, tokenizer):
