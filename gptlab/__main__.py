@@ -1,5 +1,7 @@
 """The command line: `gptlab demo | doctor | download | finetune | generate | chat | export`, or `python -m gptlab`.
 
+Without a command it prints the table of chapters.
+
 Every command ends with exit code 0, or with one line that says what is wrong: 2 for bad input and failed training, 130
 for Ctrl-C.
 """
@@ -60,7 +62,8 @@ def _notes(error: BaseException) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gptlab", description="Build, train and question a small GPT.")
     parser.add_argument("--version", action="version", version=f"gptlab {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(command=_chapters)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     def command(name: str, function, text: str, computes: bool = True, waits: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -170,6 +173,16 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 def _choices(options: argparse.Namespace) -> dict[str, Any]:
     names = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
     return {name: getattr(options, name) for name in names}
+
+
+def _chapters(options: argparse.Namespace) -> None:
+    from gptlab.chapters import load_chapters, table
+
+    try:
+        print(table(load_chapters()))
+    except FileNotFoundError:
+        print("The lessons are in gptlab's repository, which is not here.")
+    print("\ngptlab --help tells the commands.")
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from gptlab.files import check_writable, read_json, read_text, write_text, write_together
+from gptlab.files import check_writable, checkpoints_folder, read_json, read_text, write_text, write_together
 
 
 def test_text_round_trip_with_and_without_byte_order_mark(tmp_path):
@@ -45,3 +47,14 @@ def test_check_writable_leaves_nothing_behind(tmp_path):
     write_text(tmp_path / "file", "")
     with pytest.raises(NotADirectoryError, match="file is a file"):
         check_writable(tmp_path / "file" / "deeper")
+
+
+def test_inside_a_copy_of_the_repository_models_are_in_its_own_folder(tmp_path, monkeypatch):
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "chapters.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert checkpoints_folder() == tmp_path / "checkpoints"
+    (tmp_path / "chapters" / "chapters.toml").unlink()
+    assert checkpoints_folder() == Path("checkpoints")

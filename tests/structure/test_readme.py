@@ -7,6 +7,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gptlab
+from gptlab.chapters import load_chapters
 from gptlab.demo import _tell_table
 
 REPOSITORY = Path(gptlab.__file__).parent.parent
@@ -23,13 +24,28 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4)).save_pretrained(tmp_path / "checkpoints" / "gpt2")
     names: dict = {}
+    told = ""
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
         printed = capsys.readouterr().out
         for line in re.findall(r"# prints (.*)", code):
             assert line in printed.splitlines()[-1]
-    [compared] = [block for block in blocks("text") if block.startswith("First difference")]
-    assert compared in printed
+        told += printed
+    for beginning in ("First difference", "failed "):
+        [shown] = [block for block in blocks("text") if block.startswith(beginning)]
+        assert shown in told
+
+
+def test_the_table_of_chapters_is_that_of_chapters_toml():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \| (.*?) \| (.*?)\|$", README, re.MULTILINE)
+    chapters = load_chapters()
+    assert [(number, title) for number, title, _, _ in rows] == [(one.number, one.title) for one in chapters]
+    for (_, _, lesson, exercises), chapter in zip(rows, chapters):
+        if chapter.folder is None:
+            assert lesson == "planned"
+        else:
+            assert f"(notebooks/{chapter.folder.name}.ipynb)" in lesson
+            assert f"(chapters/{chapter.folder.name}/exercises.py)" in exercises
 
 
 def test_the_demos_output_is_that_of_todays_demo(tmp_path):
