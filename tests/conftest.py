@@ -1,5 +1,7 @@
 """Small things that many tests need: a tokenizer, a model, a checkpoint."""
 
+import os
+
 import pytest
 import torch
 
@@ -13,7 +15,8 @@ TEXT = "The home of Lumika is in Fenn. The pet of Lumika is a goat. Fenn has a m
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    torch.set_num_threads(2)
+    """At most two, or fewer where the environment asks for it, as when something else computes at the same time."""
+    torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))))
 
 
 @pytest.fixture(scope="session")
