@@ -12,10 +12,11 @@ from gptlab.demo import _tell_table
 
 REPOSITORY = Path(gptlab.__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+CHINESE = (REPOSITORY / "README.zh-CN.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.filterwarnings("ignore:this PyTorch or processor lacks")
@@ -76,6 +77,28 @@ def test_commands_of_the_readme_exist(command):
     assert stopped.value.code == 0
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_links_and_pictures_are_there(target):
-    assert (REPOSITORY / target).exists()
+def without_comments(code: str) -> str:
+    return re.sub(r" *# .*", "", code)
+
+
+def test_the_chinese_readme_has_the_same_code_and_output():
+    """Its comments are translated; what runs, what is printed and the pictures are the same."""
+    for language in ("python", "text"):
+        ours, theirs = blocks(language), blocks(language, CHINESE)
+        assert sorted(map(without_comments, theirs)) == sorted(map(without_comments, ours))
+    for found in (r"!\[[^\]]*\]\(([^)]*)\)", r"\b(?:\d+\.\d+)\b"):
+        assert sorted(set(re.findall(found, CHINESE))) == sorted(set(re.findall(found, README)))
+
+
+PAGES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/sources.md", "benchmarks/README.md")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINKS = [
+    (page, target)
+    for page in PAGES
+    for target in sorted(set(LINK.findall((REPOSITORY / page).read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_links_and_pictures_are_there(page, target):
+    assert (REPOSITORY / page).parent.joinpath(target).exists()
