@@ -59,9 +59,20 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
             if output.get("name") == "stderr" and "Warning" in output.text:
                 raise ValueError(f"cell {number} warns: {output.text.strip()}")
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = _joined([output for output in cell.outputs if output.get("name") != "stderr"])
     notebook.metadata.language_info = {"name": "python"}  # without the version
     return notebook
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return the outputs with neighbouring pieces of printed text as one, wherever they happened to be flushed."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def build(name: str, lesson: Path) -> None:

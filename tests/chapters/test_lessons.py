@@ -74,8 +74,11 @@ def test_a_notebook_fails_when_a_cell_does(tmp_path):
 
 def test_a_notebook_keeps_what_its_cells_show(tmp_path):
     lesson = tmp_path / "lesson.py"
-    lesson.write_text("# %%\nimport sys\nprint('bar', file=sys.stderr)\nprint(1)\n2\n", encoding="utf-8")
+    lesson.write_text(
+        "# %%\nimport sys\nprint(0, flush=True)\nprint('bar', file=sys.stderr)\nprint(1)\n2\n", encoding="utf-8"
+    )
     [cell] = BUILD.execute(BUILD.notebook_of(lesson), tmp_path).cells
     assert [output.output_type for output in cell.outputs] == ["stream", "execute_result"]
+    assert cell.outputs[0].text == "0\n1\n"
     assert cell.execution_count == 1
     assert "execution" not in cell.metadata
