@@ -62,7 +62,7 @@ class Targets:
         return f"<div>{''.join(parts)}<p>{key}</p></div>"
 
 
-def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: int = 8) -> Targets:
+def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: int = 8, stops: bool = True) -> Targets:
     """Return the batch in colour: each token trained on or ignored, with warnings.
 
     Warned of are: a row that trains nothing; an end-of-text that is never trained on, so that the model would never
@@ -73,6 +73,7 @@ def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: i
         targets: the same shape, already shifted; IGNORE_INDEX where nothing is learned.
         tokenizer: the model's.
         max_rows: how many rows are shown; all are looked at for warnings.
+        stops: whether each row should teach where to stop; windows of plain text do not.
 
     Raises:
         ValueError: inputs and targets are not of one such shape, or max_rows is below 1.
@@ -88,7 +89,9 @@ def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: i
     tokenizer = as_tokenizer(tokenizer)
     rows, warnings = [], []
     for number, (given, wanted) in enumerate(zip(inputs.tolist(), targets.tolist()), start=1):
-        warnings += [f"row {number}: {text}" for text in _warnings(given, wanted, tokenizer.eot_token)]
+        warnings += [
+            f"row {number}: {text}" for text in _warnings(given, wanted, tokenizer.eot_token if stops else None)
+        ]
         if number <= max_rows:
             rows.append(_pieces(given, wanted, tokenizer))
     if len(inputs) > max_rows:

@@ -38,6 +38,7 @@ def test_usual_accidents_are_warned_of(batch, tokenizer):
     assert "row 1: end-of-text is never trained" in show_targets(inputs, no_end, tokenizer).warnings[0]
     cut = show_targets(inputs[2:, :-1], targets[2:, :-1], tokenizer)
     assert cut.warnings == ["row 1: the answer is cut off: the row ends before end-of-text"]
+    assert not show_targets(inputs[2:, :-1], targets[2:, :-1], tokenizer, stops=False).warnings
     unshifted = inputs.where(targets != IGNORE_INDEX, IGNORE_INDEX)
     assert (
         "row 1: the targets are not the inputs shifted by one" in show_targets(inputs, unshifted, tokenizer).warnings[0]
