@@ -21,7 +21,7 @@ def attention_weights(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def causal_weights(scores: Tensor) -> Tensor:
-    """Return the weights for scores (B, H, T, T) in which each token sees itself and those before it."""
+    """Return the weights for (scaled) scores (B, H, T, T), in which each token sees itself and those before it."""
     raise NotImplementedError
 
 

@@ -63,6 +63,10 @@ def causal_mask(answer) -> None:
     )
     expect(bool((got.diagonal(dim1=-2, dim2=-1) > 0).all()), "each token must see itself too: the diagonal stays open")
     expect(
+        not close(got.sum(dim=-2), torch.ones(2, 3, 6)),
+        "the columns sum to 1, not the rows: softmax goes over the keys, dim=-1",
+    )
+    expect(
         close(got.sum(dim=-1), torch.ones(2, 3, 6)),
         "the rows do not sum to 1: mask the scores with -inf before the softmax, not the weights with 0 after it",
     )
@@ -115,6 +119,12 @@ def dropout(answer) -> None:
     fewer = answer(weights.clone(), 0.2, True)
     share = (fewer == 0).float().mean().item()
     expect(0.15 < share < 0.25, f"p is the share that is dropped, not kept: with p = 0.2 it was {share:.2f}")
+    kept = fewer != 0
+    expect(
+        not close(fewer[kept], weights[kept] / 0.2),
+        "what is kept is divided by p; this is right for p = 0.5 only: divide by the share that is kept",
+    )
+    expect(close(fewer[kept], weights[kept] / 0.8), "with p = 0.2 what is kept must be 1.25 times as large")
 
 
 @check_of("attention.causal_attention", "causal attention with several heads")

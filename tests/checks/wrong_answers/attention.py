@@ -27,8 +27,20 @@ def mask_in_place(scores: Tensor) -> Tensor:
     return scores.masked_fill_(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf).softmax(dim=-1)
 
 
+def masked_and_softmax_over_queries(scores: Tensor) -> Tensor:
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf).softmax(dim=-2)
+
+
 def drop_without_scaling(weights: Tensor, p: float, training: bool) -> Tensor:
     return weights * (torch.rand_like(weights) >= p) if training else weights
+
+
+def scale_by_p(weights: Tensor, p: float, training: bool) -> Tensor:
+    return weights * (torch.rand_like(weights) >= p) / p if training else weights
+
+
+def scale_by_two(weights: Tensor, p: float, training: bool) -> Tensor:
+    return weights * (torch.rand_like(weights) >= p) * 2 if training else weights
 
 
 def keep_a_share_of_p(weights: Tensor, p: float, training: bool) -> Tensor:
@@ -48,6 +60,7 @@ WRONG = [
     ("attention.causal_mask", masked_after_softmax, "before the softmax"),
     ("attention.causal_mask", diagonal_masked, "mind the diagonal"),
     ("attention.causal_mask", earlier_masked, "wrong way round"),
+    ("attention.causal_mask", masked_and_softmax_over_queries, "the columns sum to 1"),
     ("attention.causal_mask", mask_in_place, "not masked_fill_"),
     ("attention.split_heads", lambda x, H: x.view(2, H, 5, -1), "different tokens are mixed"),
     ("attention.split_heads", lambda x, H: x.view(2, 5, H, -1), "one transpose is missing"),
@@ -55,6 +68,8 @@ WRONG = [
     ("attention.dropout", lambda w, p, training: F.dropout(w, p), "training=False"),
     ("attention.dropout", drop_without_scaling, "scaled by 1 / (1 - p)"),
     ("attention.dropout", keep_a_share_of_p, "not kept"),
+    ("attention.dropout", scale_by_p, "divided by p"),
+    ("attention.dropout", scale_by_two, "1.25 times"),
     ("attention.dropout", lambda w, p, training: w, "nothing is dropped"),
     ("attention.causal_attention", lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "looked ahead"),
     (
