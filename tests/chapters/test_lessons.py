@@ -47,6 +47,8 @@ def test_the_notebook_is_the_lesson_with_its_outputs(name):
 @pytest.mark.parametrize("name", LESSONS)
 def test_the_parts_of_a_lesson_are_there(name):
     source = LESSONS[name].read_text(encoding="utf-8")
+    marked = [line for line in source.splitlines() if line.endswith("# full size only")]
+    assert all(line.startswith("assert ") for line in marked), "the mark leaves out its line alone"
     number = int(name[2:4])
     assert "inspect.getsource" in source, "it shows the library's own source"
     assert "assert " in source, "it ends in a comparison with the library"
