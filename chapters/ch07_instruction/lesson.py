@@ -390,11 +390,11 @@ show.plot_losses({"Tuning on questions": {"loss on the response": history}})
 
 
 # %%
-def answer_by_hand(model, entry):
+def answer_by_hand(model, entry, max_new_tokens=32):
     prompt = tokenizer.encode_ordinary(short.prompt(entry))
     ids = list(prompt)
     model.eval()
-    while len(ids) < model.cfg.context_length:
+    while len(ids) < len(prompt) + max_new_tokens:
         with torch.no_grad():
             following = model(torch.tensor([ids]))[0, -1].argmax().item()
         if following == tokenizer.eot_token:
