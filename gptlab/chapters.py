@@ -1,4 +1,4 @@
-"""The table of chapters: which lesson teaches which module. It is read from chapters/chapters.toml of the repository."""
+"""The table of chapters, from chapters/chapters.toml of the repository: which lesson teaches which module."""
 
 from __future__ import annotations
 

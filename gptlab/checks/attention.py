@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptlab.checks.core import check_of, close, expect, expect_returned, expect_tensor
+from gptlab.checks.core import check_of, close, expect, expect_returned, expect_tensor, expect_tuple
 
 
 @check_of("attention.shapes", "the shape of the scores")
 def shapes(answer) -> None:
     for B, T, H, head_dim in ((2, 5, 3, 4), (1, 7, 2, 8)):
-        got = answer(B, T, H, head_dim)
-        expect_returned(got)
-        got = tuple(got)
+        got = expect_tuple(answer(B, T, H, head_dim), "the shape")
         expect(len(got) == 4, f"scores have four dimensions: batch, heads, queries, keys; got {got}")
         expect(head_dim not in got, "head_dim is summed over by the product of a query and a key, so it is gone")
         expect(got != (B, T, T, H), "the heads come before the tokens, so that each head has a matrix of its own")

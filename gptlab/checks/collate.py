@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gptlab.checks.core import check_of, expect, expect_returned, expect_tensor
+from gptlab.checks.core import check_of, expect, expect_tensor, expect_tuple
 
 _ITEMS = [[3, 1, 4, 1, 5], [9, 2], [6, 5, 3]]
 _END = 99
@@ -14,9 +14,7 @@ _END = 99
 @check_of("collate.shapes", "the shape of a batch")
 def shapes(answer) -> None:
     for lengths in ([5, 2, 3], [7], [1, 8, 8, 2]):
-        got = answer(list(lengths))
-        expect_returned(got)
-        got, B, longest = tuple(got), len(lengths), max(lengths)
+        got, B, longest = expect_tuple(answer(list(lengths)), "the shape"), len(lengths), max(lengths)
         expect(got != (longest, B), "the batch comes first: one row for each item")
         expect(
             got != (B, longest + 1),
@@ -47,7 +45,10 @@ def padding(answer) -> None:
 
 @check_of("collate.targets", "targets, shifted by one, padding ignored")
 def targets(answer) -> None:
-    got = expect_tensor(answer([list(item) for item in _ITEMS], _END), (3, 5), "the targets")
+    got = answer([list(item) for item in _ITEMS], _END)
+    expect(not isinstance(got, tuple), "only the targets are asked for, not the inputs with them")
+    expect_tensor(got, (3, 5), "the targets")
+    expect(not got.is_floating_point(), "ids are whole numbers: the tensor should be int64")
     first = got[0].tolist()
     expect(
         first != _ITEMS[0], "the targets are the inputs themselves: shift them by one, or there is nothing to predict"

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import pkgutil
 import sysconfig
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 _CHECKS: dict[str, Check] = {}
+_PATIENCE = 60.0  # seconds; a right answer takes well under one
 
 
 class Mistake(Exception):
@@ -37,7 +39,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a check.
+    """What came of a check; as a truth value, whether it passed.
 
     Attributes:
         name: of the check.
@@ -57,6 +59,9 @@ class Result:
 
     __repr__ = __str__
 
+    def __bool__(self) -> bool:
+        return self.status == "passed"
+
 
 def check(name: str, answer: Any) -> Result:
     """Check an answer, such as a function that you wrote, and return whether it passed, or a hint.
@@ -68,20 +73,45 @@ def check(name: str, answer: Any) -> Result:
         answer: what the exercise asks for, mostly a function or a class.
 
     Raises:
+        TypeError: the name is not text.
         ValueError: there is no such check; the message has similar names.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the first argument is the name of a check, the second one the answer; got {name!r} first")
     found = _find(name)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            found.test(answer)
-    except NotImplementedError:
+    error = _error_of(found.test, answer) if callable(answer) else _not_a_function(answer)
+    if error is None:
+        return Result(name, found.title, "passed")
+    if isinstance(error, NotImplementedError):
         return Result(name, found.title, "not started")
-    except Mistake as mistake:
-        return Result(name, found.title, "failed", str(mistake))
-    except Exception as error:
-        return Result(name, found.title, "failed", _say_where(error))
-    return Result(name, found.title, "passed")
+    return Result(name, found.title, "failed", str(error) if isinstance(error, Mistake) else _say_where(error))
+
+
+def _error_of(test: Callable[[Any], None], answer: Any) -> Exception | None:
+    """Return what the test raises, if anything; an answer that does not come to an end is a mistake, too.
+
+    It runs in a thread of its own, the only place from which one can walk away.
+    """
+    raised: list[Exception] = []
+
+    def run() -> None:
+        torch.manual_seed(0)
+        try:
+            test(answer)
+        except Exception as error:
+            raised.append(error)
+
+    with torch.random.fork_rng(devices=[]):
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(_PATIENCE)
+        if thread.is_alive():
+            return Mistake(f"no end after {_PATIENCE:g} seconds: does every way through each loop move on?")
+    return raised[0] if raised else None
+
+
+def _not_a_function(answer: Any) -> Mistake:
+    return Mistake(f"give the function itself, without calling it; got {_described(answer)}")
 
 
 def names() -> list[str]:
@@ -107,10 +137,17 @@ def expect(holds: bool, hint: str) -> None:
         raise Mistake(hint)
 
 
+def expect_tuple(got: Any, what: str) -> tuple:
+    """Return `got` as a tuple if it is one, or a list; else raise a Mistake that says what it is."""
+    expect_returned(got)
+    expect(isinstance(got, tuple | list), f"{what} should be a tuple, got {_described(got)}")
+    return tuple(got)
+
+
 def expect_tensor(got: Any, shape: tuple[int, ...], what: str = "the result") -> Tensor:
     """Return `got` if it is a tensor of that shape without NaN, else raise a Mistake that says what it is."""
     expect_returned(got)
-    expect(isinstance(got, Tensor), f"{what} should be a tensor, got {got!r:.60}, a {type(got).__name__}")
+    expect(isinstance(got, Tensor), f"{what} should be a tensor, got {_described(got)}")
     expect(got.shape == shape, f"{what} should have the shape {shape}, got {tuple(got.shape)}")
     expect(not got.is_floating_point() or not got.isnan().any(), f"{what} holds NaN, such as 0 / 0 or inf - inf gives")
     return got
@@ -125,6 +162,15 @@ def close(left: Any, right: Any, tolerance: float = 1e-5) -> bool:
     """Say whether two numbers or tensors of one shape are equal up to rounding."""
     left, right = torch.as_tensor(left, dtype=torch.float64), torch.as_tensor(right, dtype=torch.float64)
     return left.shape == right.shape and torch.allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+def _described(got: Any) -> str:
+    """Return what something is, in a few words."""
+    if isinstance(got, Tensor):
+        return f"a tensor of shape {tuple(got.shape)}"
+    if isinstance(got, tuple | list):
+        return f"{type(got).__name__} of {len(got)}"
+    return f"{got!r:.60} ({type(got).__name__})"
 
 
 def _find(name: str) -> Check:

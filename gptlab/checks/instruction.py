@@ -12,6 +12,7 @@ def prompt(answer) -> None:
     expect_returned(got)
     expect(isinstance(got, str), f"a prompt is text, got a {type(got).__name__}")
     expect("1 2 3" not in got, "the output is in the prompt: the model would only have to copy it")
+    expect("Below is" not in got, "this is Alpaca's long form; `alpaca_short` has no sentence before the first heading")
     for part in ("### Instruction:\nSort.", "### Input:\n3 1 2", "### Response:"):
         expect(part in got, f"{part!r} is missing: each heading has a line of its own, and its text follows below")
     expect(got.endswith("### Response:\n"), f"the prompt should end with '### Response:\\n', got ...{got[-20:]!r}")
@@ -39,6 +40,8 @@ def extract(answer) -> None:
     expect(got[: len(prompt)] != prompt, "the prompt is still there: the response begins after it")
     expect(end not in got, "end-of-text and what follows it do not belong to the response")
     expect(got == response, f"the response should be {response}, got {got}")
+    got = list(answer([*prompt, *response, end, 9, end, end], 4, end))
+    expect(got == response, "the response ends at the first end-of-text behind the prompt, not at a later one")
     try:
         got = list(answer([*prompt, *response], 4, end))
     except (ValueError, IndexError):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gptlab.checks.core import Result, check
+from gptlab.checks.core import check
 
 
 def run(exercises: Mapping[str, Any], arguments: Sequence[str] | None = None) -> int:
@@ -30,18 +30,16 @@ def run(exercises: Mapping[str, Any], arguments: Sequence[str] | None = None) ->
     for stream in (sys.stdout, sys.stderr):  # a hint may hold what the terminal's encoding does not have
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    results = [check(name, exercises[name]) for name in options.names or exercises]
-    passed = sum(result.status == "passed" for result in results)
+    results = []
+    for name in options.names or exercises:
+        results.append(check(name, exercises[name]))
+        if not options.json:
+            print(results[-1], flush=True)
+    passed = sum(map(bool, results))
     if options.json:
         chapter = Path(sys.argv[0]).resolve().parent.name
         report = {"chapter": chapter, "passed": passed, "total": len(results)}
         print(json.dumps(report | {"exercises": [asdict(result) for result in results]}, ensure_ascii=False, indent=2))
     else:
-        _tell(results, passed)
+        print(f"\n{passed} of {len(results)} passed")
     return 0 if passed == len(results) else 1
-
-
-def _tell(results: Sequence[Result], passed: int) -> None:
-    for result in results:
-        print(result)
-    print(f"\n{passed} of {len(results)} passed")

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 
@@ -73,3 +75,38 @@ def test_a_file_of_exercises_is_checked_one_by_one(capsys):
         run(exercises, ["attention.nothing"])
     assert "no exercise here is called attention.nothing" in capsys.readouterr().err
     assert len(names()) == len(set(names()))
+
+
+def test_a_result_is_true_only_if_it_passed():
+    def right(B, T, H, head_dim):
+        return (B, H, T, T)
+
+    def stub(B, T, H, head_dim):
+        raise NotImplementedError
+
+    assert gptlab.check("attention.shapes", right)
+    assert not gptlab.check("attention.shapes", lambda B, T, H, head_dim: (B, T))
+    assert not gptlab.check("attention.shapes", stub)
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch):
+    """The thread that is left behind ends with the test."""
+    monkeypatch.setattr("gptlab.checks.core._PATIENCE", 0.2)
+    ended = threading.Event()
+
+    def endless(B, T, H, head_dim):
+        ended.wait()
+        return (B, H, T, T)
+
+    result = gptlab.check("attention.shapes", endless)
+    ended.set()
+    assert result.status == "failed"
+    assert result.hint == "no end after 0.2 seconds: does every way through each loop move on?"
+
+
+def test_what_is_no_function_and_no_name_is_told_so():
+    assert "without calling it; got tuple of 2" in gptlab.check("attention.shapes", (1, 2)).hint
+    assert "got 5 (int)" in gptlab.check("attention.shapes", 5).hint
+    assert "got a tensor of shape (3,)" in gptlab.check("attention.shapes", torch.ones(3)).hint
+    with pytest.raises(TypeError, match="the first argument is the name of a check"):
+        gptlab.check(print, "attention.shapes")

@@ -64,6 +64,15 @@ def same_length_for_all(targets, lengths):
     return targets
 
 
+def long_form(entry):
+    return f"Below is an instruction that describes a task.\n\n{needs_the_key(entry)}"
+
+
+def until_the_last_end(ids, prompt_length, end_id):
+    response = ids[prompt_length:]
+    return response[: len(response) - 1 - response[::-1].index(end_id)]
+
+
 def with_format(entry):
     text = "### Instruction:\n{instruction}\n\n"
     if entry.get("input"):
@@ -93,6 +102,12 @@ WRONG = [
     ("instruction.prompt", needs_the_key, "may lack the key"),
     ("instruction.prompt", with_format, "that somebody wrote"),
     ("instruction.prompt", lambda entry: always_with_input(entry).strip(), "should end with"),
+    ("instruction.prompt", long_form, "Alpaca's long form"),
+    ("instruction.extract", until_the_last_end, "not at a later one"),
+    ("collate.targets", lambda items, end_id: (padded(items, end_id), shifted(items, end_id)), "only the targets"),
+    ("collate.targets", lambda items, end_id: shifted(items, end_id).float(), "whole numbers"),
+    ("collate.shapes", lambda lengths: len(lengths), "should be a tuple, got 3 (int)"),
+    ("collate.shapes", lambda lengths: torch.zeros(len(lengths), max(lengths)), "got a tensor of shape"),
     ("collate.shapes", lambda lengths: (len(lengths), max(lengths) + 1), "inputs leave off the last"),
     ("collate.shapes", lambda lengths: (len(lengths), max(lengths) - 1), "has added one before"),
     ("collate.shapes", lambda lengths: (max(lengths), len(lengths)), "the batch comes first"),

@@ -229,6 +229,26 @@ def lists_of_windows(tokens: Tensor, length: int, stride: int) -> tuple[list[Ten
     return list(rows[:, :-1]), list(rows[:, 1:])
 
 
+def counts_replaced(words: Words) -> dict[Pair, int]:
+    counts = {}
+    for word, often in words.items():
+        for pair in pairwise(word):
+            counts[pair] = often
+    return counts
+
+
+def one_window_more(tokens: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
+    starts = range(0, len(tokens) - length + 1, stride)
+    inputs = [tokens[start : start + length] for start in starts]
+    targets = [tokens[start + 1 : start + length + 1] for start in starts]
+    return torch.stack(inputs), torch.stack(targets)
+
+
+def next_window(tokens: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
+    rows = tokens.unfold(0, length, stride)
+    return rows[:-1], rows[1:]
+
+
 WRONG = [
     ("text.shape_of_embeddings", lambda B, T, V, D: (B, T, V), "only the chosen rows"),
     ("text.shape_of_embeddings", lambda B, T, V, D: (B, T, 2 * D), "not appended"),
@@ -268,6 +288,10 @@ WRONG = [
     ("text.decode", lambda ids, pieces: b"".join(pieces[i] for i in ids).decode(errors="ignore"), "in silence"),
     ("text.decode", lambda ids, pieces: b"".join(pieces[i] for i in ids).decode("latin-1"), "a character of its own"),
     ("text.decode", lambda ids, pieces: b" ".join(pieces[i] for i in ids).decode(), "spaces were put between"),
+    ("text.shape_of_embeddings", lambda B, T, V, D: B * T * D, "should be a tuple"),
+    ("text.count_pairs", counts_replaced, "add to its count"),
+    ("text.windows", one_window_more, "each needs length + 1 tokens"),
+    ("text.windows", next_window, "shift by one"),
     ("text.windows", not_shifted, "only learn to copy"),
     ("text.windows", shifted_back, "wrong way"),
     ("text.windows", shifted_back_and_round, "wrong way"),
