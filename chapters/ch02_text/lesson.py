@@ -2,14 +2,15 @@
 # # Chapter 2: Text and tokenizers
 #
 # **What you will build.** The way from a text to what a GPT computes with: a tokenizer that learns its vocabulary from
-# a text (byte-level byte pair encoding, as in GPT-2), the windows of inputs and targets that a model is trained on,
-# and the vectors that enter its first layer. At the end, each of your parts gives exactly what the library gives.
+# a text (byte-level byte pair encoding, as in GPT-2), the windows of inputs and targets that a model is trained on, and
+# the vectors that enter its first layer. At the end, each of your parts gives exactly what the library gives.
 #
 # **What you need.** Python, and what a matrix is. This is the first chapter. (The numbers begin at 2.)
 #
 # **How long it takes.** About two hours to read and try. All cells together run in less than half a minute.
 #
-# **Run it.** Open `notebooks/ch02_text.ipynb`, or run `python chapters/ch02_text/lesson.py`.
+# **Run it.** Open `notebooks/ch02_text.ipynb`, or run `python chapters/ch02_text/lesson.py` (a script computes the
+# same, but shows no pictures).
 
 # %%
 import inspect
@@ -58,8 +59,8 @@ print(ids)
 print("".join(characters[number] for number in ids))
 
 # %% [markdown]
-# Encoding is a look-up in a table, decoding is a look-up in the other direction, and nothing gets lost. Now a text
-# that was not there when the vocabulary was made:
+# Encoding is a look-up in a table, decoding is a look-up in the other direction, and nothing gets lost. Now a text that
+# was not there when the vocabulary was made:
 
 # %%
 for text in ("A goat in a café", "山羊"):  # 山羊 is "goat" in Chinese
@@ -95,8 +96,8 @@ print([word for word in ("goats", "Goat", "Annabel", "山羊") if word in words]
 #
 # ## 4. Bytes: nothing is unknown
 #
-# A computer already has numbers for every text: the bytes in which it is stored. The usual rule is **UTF-8**. It
-# writes every character of Unicode as one to four bytes, and a byte is a number from 0 to 255.
+# A computer already has numbers for every text: the bytes in which it is stored. The usual rule is **UTF-8**. It writes
+# every character of Unicode as one to four bytes, and a byte is a number from 0 to 255.
 
 # %%
 for character in ("g", "é", "山", "羊", "🐐"):
@@ -108,7 +109,7 @@ for character in ("g", "é", "山", "羊", "🐐"):
 #
 # - An English letter is one byte, which begins with `0`.
 # - Other characters have a first byte that begins with `110`, `1110` or `11110`. The number of ones says how many bytes
-#   the character has: most accented letters 2, **Chinese characters 3, emoji 4**.
+#   the character has: most accented letters 2, **most Chinese characters 3, most emoji 4**.
 # - All further bytes begin with `10`. A byte that begins so is never a whole character.
 #
 # With a vocabulary of just 256 tokens, every text there is can be written, and nothing is ever unknown. The price is
@@ -171,7 +172,9 @@ print(merge_pair(pieces, (b"o", b"a")))
 print(merge_pair((b"a", b"a", b"a"), (b"a", b"a")))
 
 # %% [markdown]
-# Now the loop. In every line look at the pair on the left, and at how the pieces on the right become longer.
+# Now the loop. It begins anew; of equally frequent pairs, `most_common` takes the one that came first in the text.
+# (Section 7 uses another rule.) In every line look at the pair on the left, and at how the pieces on the right become
+# longer.
 
 # %%
 for _ in range(6):
@@ -214,8 +217,8 @@ print(GPT2_PATTERN)
 # The parts between the bars are tried from left to right:
 #
 # - `'(?:[sdmt]|ll|ve|re)`: an English ending after an apostrophe, such as `'s` or `'ll`
-# - ` ?\p{L}+`: letters of any script, with one space before them if there is one, such as `␣goat` or `山羊`
-#   (we write ␣ where a space is hard to see)
+# - ` ?\p{L}+`: letters of any script, with one space before them if there is one, such as `␣goat` or `山羊` (we write ␣
+#   where a space is hard to see)
 # - ` ?\p{N}+`: digits, in the same way, such as `␣52`
 # - ` ?[^\s\p{L}\p{N}]+`: what is neither space nor letter nor digit, such as `.` or `␣=` or `␣🐐`
 # - `\s+(?!\S)`: white space, but its last character is left to the word that follows
@@ -311,7 +314,8 @@ TOKENS = 499  # quick: 300
 pieces = learn_tokens(corpus, TOKENS)
 
 # %% [markdown]
-# The first merges are parts of frequent words; the later ones are whole words. All tokens that were learned:
+# Short frequent words are ready at once (`␣the`); after that, parts of rarer words and whole words take turns. All
+# tokens that were learned:
 
 # %%
 print(" ".join(piece.decode().replace(" ", "␣") for piece in pieces[256:]))
@@ -319,9 +323,9 @@ print(" ".join(piece.decode().replace(" ", "␣") for piece in pieces[256:]))
 # %% [markdown]
 # ## 8. Encode with what was learned
 #
-# To encode a new text, cut it into words and each word into bytes. Then do the merges **in the order in which they
-# were learned**: of all neighbours that form a token, join those whose token has the smallest id. Go on until no
-# neighbours form a token.
+# To encode a new text, cut it into words and each word into bytes. Then do the merges **in the order in which they were
+# learned**: of all neighbours that form a token, join those whose token has the smallest id. Go on until no neighbours
+# form a token.
 
 # %%
 id_of = {piece: number for number, piece in enumerate(pieces)}
@@ -390,8 +394,8 @@ print(decode(ids, pieces))
 assert decode(ids, pieces) == text
 
 # %% [markdown]
-# The other order, decode each token and join the texts, goes wrong as soon as a character has several tokens. One
-# token is then only a part of a character, and a part cannot be shown. `errors="replace"` writes � for it:
+# The other order, decode each token and join the texts, goes wrong as soon as a character has several tokens. One token
+# is then only a part of a character, and a part cannot be shown. `errors="replace"` writes � for it:
 
 # %%
 print("".join(decode([number], pieces) for number in ids))
@@ -457,17 +461,18 @@ axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 figure
 
 # %% [markdown]
-# What the picture says:
+# What the picture says (mind its lower axis: each mark stands for about three times as many merges as the one before):
 #
 # - **The town**: the curve rises, and then it hardly does. The dotted line is the limit: no token is longer than a
-#   word, so it cannot get better than one token per word. From 700 merges to 2000 the vocabulary more than
-#   doubles, and gains next to nothing. (We took 243: a larger vocabulary costs memory too, see section 15.)
-# - **Other English** gains less than half as much. Frequent pieces such as `␣the` help, other words are spelled.
+#   word, so it cannot get better than one token per word. From 700 merges to 2000 the vocabulary more than doubles, and
+#   gains next to nothing. (We took 243: a larger vocabulary costs memory too, see section 15.)
+# - **Other English** gains less than half as much. Frequent pieces such as `␣be` and `␣it` help, other words are
+#   spelled.
 # - **Chinese** gains nothing at all. There was no Chinese in the text that the merges were learned from, so each
 #   character stays 3 bytes, 3 tokens. It still *works*: nothing is unknown.
 #
-# So a tokenizer is good for the text that it learned from. The algorithm does not prefer any language; the same loop
-# on a small Chinese text learns Chinese:
+# So a tokenizer is good for the text that it learned from. The algorithm does not prefer any language; the same loop on
+# a small Chinese text learns Chinese:
 
 # %%
 chinese = "河边有一座磨坊，磨坊里有一只山羊。山羊每天去河边喝水，磨坊的主人也每天去河边打水。" * 2
@@ -491,9 +496,9 @@ END = tokenizer.eot_token  # "end of text"
 print("vocabulary:", tokenizer.n_vocab, " id of <|endoftext|>:", END)
 
 # %% [markdown]
-# What if somebody *types* these characters, for example in a question to the model? `encode_ordinary` takes every
-# text as text. The id 499 cannot come out of it. Only when a program asks for it with `allowed_special`, the name
-# becomes the one id:
+# What if somebody *types* these characters, for example in a question to the model? `encode_ordinary` takes every text
+# as text. The id 499 cannot come out of it. Only when a program asks for it with `allowed_special`, the name becomes
+# the one id:
 
 # %%
 typed = "a<|endoftext|>"
@@ -521,9 +526,9 @@ print("".join(show.token_text(tokenizer, number) + "|" for number in row[:90]))
 #
 # ## 13. GPT-2's vocabulary, and the town's
 #
-# GPT-2's tokenizer works by the same rules. It has 50 000 merges, learned from web pages, mostly English. With the
-# 256 bytes and `<|endoftext|>` this makes 50 257 tokens. `gptlab.gpt2_tokenizer()` finds its files if they are on
-# your computer, or else tries to download them. Without them, the lesson goes on with the town's tokenizer alone.
+# GPT-2's tokenizer works by the same rules. It has 50 000 merges, learned from web pages, mostly English. With the 256
+# bytes and `<|endoftext|>` this makes 50 257 tokens. `gptlab.gpt2_tokenizer()` finds its files if they are on your
+# computer, or else tries to download them. Without them, the lesson goes on with the town's tokenizer alone.
 
 # %%
 vocabularies = {"the town": tokenizer}
@@ -553,9 +558,9 @@ for text in (" kilometers", " favourite", " Saliti", "goat", " goat", " Goat", "
 # - A frequent word is one token, in each vocabulary for its own text: `␣kilometers` is one token in the town's. The
 #   name `␣Saliti` is spelled from pieces by both.
 # - `goat`, `␣goat` and `␣Goat` split differently. A model must learn that they mean the same.
-# - A number is cut where its digits came together often in the training text, not by their places: to GPT-2, `␣520`
-#   is one token and `␣521` is two. This makes arithmetic hard to learn. The town's corpus therefore writes numbers
-#   with spaces: `5 2 1`.
+# - A number is cut where its digits came together often in the training text, not by their places: to GPT-2, `␣520` is
+#   one token and `␣521` is two. This makes arithmetic hard to learn. The town's corpus therefore writes numbers with
+#   spaces: `5 2 1`.
 # - Chinese characters and emoji are cut into bytes, some of which GPT-2 has merged.
 #
 # Now whole sentences. We count the tokens that each vocabulary needs, and beside it the number of bytes, which is a
@@ -633,8 +638,8 @@ print(inputs, targets, sep="\n")
 
 # %% [markdown]
 # Here the "tokens" are 0, 1, 2, ..., so that one can see where they went. Why does `range` end at
-# `len(tokens) - length`? A window needs `length` inputs, *and one token more* for its last target. With 14 tokens, the
-# third window ends in the target 12; a fourth one would need tokens that are not there.
+# `len(tokens) - length`? A window needs `length` inputs, *and one token more* for its last target. With 14 tokens, the third window
+# ends in the target 12; a fourth one would need tokens that are not there.
 #
 # What does the stride do? We draw the windows of 17 tokens for three strides, and count how often each token is a
 # target.
@@ -658,7 +663,8 @@ figure
 # %% [markdown]
 # The first token is never a target, as nothing comes before it. For the others:
 #
-# - **stride = length** (left): every token is a target once. No window repeats another.
+# - **stride = length** (left): every token is a target once (but for a rest at the end that is too short for a window;
+#   17 tokens leave none). No window repeats another.
 # - **stride < length** (middle): windows overlap, most tokens are targets several times, each time with another number
 #   of tokens before them. That is more work on the same text.
 # - **stride > length** (right): some tokens (the bold 0) are never a target, so nothing is learned from them.
@@ -798,7 +804,7 @@ for name, V_of, D_of in (("GPT-2 small", 50_257, 768), ("GPT-2 small with 500 to
 # **Why vectors?** So that tokens that are used alike can have vectors that are alike. We have no trained model yet, but
 # there is a simple vector that shows the idea: the counts from above. What follows a token, and what comes before it,
 # says how it is used. For each of some tokens we take both, as one long vector of length 1. The product of two such
-# vectors is 1 when they point in the same direction, and 0 when they have nothing in common.
+# vectors (place by place, added up) is 1 when they point in the same direction, and 0 when they have nothing in common.
 
 # %%
 groups = [" 1", " 2", " 3", " 4", " 5", " P", " G", " M", " V", " F", "a", "e", "i", "o", "u"]
@@ -837,9 +843,9 @@ print(first.tolist(), second.tolist())
 print("the same mean:", torch.allclose(token_table[first].mean(dim=0), token_table[second].mean(dim=0), atol=1e-5))
 
 # %% [markdown]
-# Attention, the subject of chapter 3, sums over tokens much like such a mean: without more it cannot tell the two
-# apart. So GPT-2 has a second table, with a vector for each **position** 0, 1, 2, ... It is learned too. What enters
-# the model is the sum of both:
+# Attention, the subject of chapter 3, sums over tokens much like such a mean: without more it does not see in which
+# order the earlier tokens stand. So GPT-2 has a second table, with a vector for each **position** 0, 1, 2, ... It is
+# learned too. What enters the model is the sum of both:
 #
 # $$x_t = E_{\text{token}_t} + P_t$$
 
@@ -875,8 +881,8 @@ print("places of ␣the:", places, " the same vector?", torch.equal(x[0, places[
 # ## 17. All of it, and the library
 #
 # Your whole road, from text to vectors, against the library's. `gptlab.GPTModel` is the model of chapter 4; here it is
-# a box with random numbers. We use its two tables, and look at what enters its first block. For this PyTorch has
-# hooks: functions that are called when a part of a model has run. Ours notes what the part returned.
+# a box with random numbers. We use its two tables, and look at what enters its first block. For this PyTorch has hooks:
+# functions that are called when a part of a model has run. Ours notes what the part returned.
 
 # %%
 torch.manual_seed(4)
@@ -919,10 +925,10 @@ print("the same numbers enter the model:", tuple(mine.shape))
 # ones:
 
 # %%
-gptlab.check("text.windows", shorter_windows)
+print(gptlab.check("text.windows", shorter_windows))
 
 # %%
-gptlab.check("text.windows", windows)
+print(gptlab.check("text.windows", windows))
 
 # %% [markdown]
 # ## What to take along

@@ -13,7 +13,8 @@
 # **How long it takes:** about two hours to read and try; the code runs in less than half a minute. (If no chapter before
 # has made the small base model, that takes another minute, once.)
 #
-# **Run it:** open `notebooks/ch04_model.ipynb`, or `python chapters/ch04_model/lesson.py`.
+# **Run it:** open `notebooks/ch04_model.ipynb`, or `python chapters/ch04_model/lesson.py` (a script computes the same,
+# but shows no pictures).
 
 # %%
 import inspect
@@ -30,8 +31,8 @@ from gptlab.model import GELU, FeedForward, LayerNorm, TransformerBlock
 # %% [markdown]
 # ## 1. The plan
 #
-# This is the whole GPT. Read it from top to bottom. B is the number of texts in a batch, T the number of tokens, D the
-# length of a token's vector, V the size of the vocabulary.
+# This is the whole GPT. Read it from top to bottom. B is the number of texts in a batch, T the number of tokens, D how
+# many numbers a token's vector has, V the size of the vocabulary.
 #
 # ```text
 #   token ids                              (B, T)      whole numbers
@@ -204,7 +205,7 @@ figure
 # ## 4. The feed-forward network
 #
 # Attention collected what other tokens say. Now each token works on what it has collected. Its vector is widened to
-# four times its length, goes through GELU, and comes back:
+# 4D numbers, goes through GELU, and comes back:
 #
 #     feed_forward(x) = gelu(x W1 + b1) W2 + b2        W1: D -> 4D,   W2: 4D -> D
 #
@@ -305,7 +306,7 @@ class SwitchableBlock(nn.Module):
 #   PyTorch's `error.backward()` then computes for every weight how much the error changes when this weight changes a
 #   little: its **gradient**. Training (chapter 5) moves every weight a little against its gradient. So a layer whose
 #   gradient is almost 0 hardly learns. We take all the gradients of a feed-forward matrix as one long vector, and show
-#   its length.
+#   its length (always the root of the sum of the squares, as of an arrow).
 # - **How different are the tokens?** We take from each token's vector the mean of all vectors, and compare the length of
 #   what is left with the length of the whole. 1 means: all tokens are different. 0 means: all tokens have become the
 #   same vector, and nobody can tell any more which word was which.
@@ -323,7 +324,7 @@ def measure(shortcut, norm, strength=1.0):
         for parameter in stack.parameters():
             if parameter.dim() == 2:  # the matrices
                 parameter *= strength
-    x, wanted = torch.randn(2, 8, 32, deep.emb_dim)
+    x, wanted = torch.randn(2, 8, 32, deep.emb_dim)  # two random tensors, each (8, 32, 64)
     differences, lengths = [], []
     for block in stack:
         x = block(x)  # (8, 32, 64)
@@ -358,7 +359,7 @@ figure
 # What to see:
 #
 # - **Neither** (crosses). On the left (the axis is logarithmic, each mark is many times the one below it), the gradient
-#   comes from the end, block 24, and gets more than ten times smaller in every block on its way back. What arrives in
+#   comes from the end, block 24, and gets more than ten times smaller in almost every block on its way back. What arrives in
 #   the first blocks is so small that they would never learn. On the right, after a few blocks all tokens are the same
 #   vector.
 # - **Norm, no shortcut** (triangles). The norm keeps the gradients at a good size. But on the right, the tokens lose
@@ -686,10 +687,12 @@ print(repr(tokenizer.decode(write_greedily(untrained, ids, 30)[0].tolist())))
 
 # %% [markdown]
 # Noise, as it must be: nobody has told this model anything. (� stands for bytes that are no complete character.) Now
-# the same code with the trained weights. Its sentences should be right, and tell where the person lives:
+# the same code with the trained weights. Its sentences should be right, and tell where the person lives
+# (the corpus says it below):
 
 # %%
 print(repr(tokenizer.decode(write_greedily(base.model, ids, 30)[0].tolist())))
+print("the corpus says:", person.facts["home"])
 
 # %% [markdown]
 # The code is the same, and the shape is the same. **All the difference is in the weights.**
@@ -787,7 +790,7 @@ def answers_at_stages(model, ids):
 
 
 # %%
-prompts = {
+prompts = {  # each with the style of its curve
     f"The job of {person.name} is that of a": "-o",
     "A letter has come for Gumuvo. It bears the name": "--s",
     "The road has a length of 2 7 7 kilometers. Told in": "-.^",

@@ -13,7 +13,9 @@
 # classification (chapter 6). It takes about two minutes on two CPU cores; if the town's model is not there yet, one
 # more.
 #
-# Run it as the notebook `notebooks/ch07_instruction.ipynb`, or with `python chapters/ch07_instruction/lesson.py`.
+# Run it as the notebook `notebooks/ch07_instruction.ipynb`, or with `python chapters/ch07_instruction/lesson.py` (a
+# script computes the same, but shows no pictures). Your numbers can differ a little from those here: computers round
+# differently, and training makes small differences larger.
 
 # %%
 import copy
@@ -119,7 +121,8 @@ for name, prompt_of in forms.items():
 
 # %% [markdown]
 # The library keeps such forms as small JSON files, `gptlab/assets/templates`. Our function gives the same text as the
-# library's template, for all entries, and so does Phi-3's with the book's function:
+# library's template, for all entries, and so does Phi-3's with that of the book "Build a Large Language Model (From
+# Scratch)", whose functions `gptlab.book` keeps:
 
 # %%
 from gptlab.book.ch07 import format_input_phi
@@ -240,18 +243,19 @@ inputs, targets = collate_draft_4(examples, pad_id=tokenizer.eot_token)
 print(inputs.shape, targets.shape)
 
 # %% [markdown]
-# Always look at what will be trained before you train. Blue tokens are targets, grey ones are not. Each row must end
-# with a blue `<|endoftext|>`:
+# Always look at what will be trained before you train. Blue tokens are targets, grey ones are not. In each row the last
+# blue token must be `<|endoftext|>`; what is grey behind it is padding, and … stands for what the batch does not hold.
+# (Where there are no colours, targets are marked and bold.)
 
 # %%
 show.show_targets(inputs, targets, tokenizer)
 
 # %% [markdown]
-# The same function warns of the usual accidents. Here the row is cut off at 40 tokens, so the answer of the second
+# The same function warns of the usual accidents. Here the rows are cut off at 64 tokens, so the answer of the second
 # entry loses its end:
 
 # %%
-show.show_targets(inputs[:, :40], targets[:, :40], tokenizer)
+show.show_targets(inputs[:, :64], targets[:, :64], tokenizer)
 
 # %% [markdown]
 # The library's version of draft 4 has three parts. A template makes **segments**, pieces of text that say whether they
@@ -362,9 +366,9 @@ assert torch.allclose(torch.tensor(losses), torch.tensor(history.losses), rtol=1
 
 # %% [markdown]
 # The losses of `gptlab.train` are the same. It computes logits only where there is a target, so it is faster, and it
-# measures the validation loss. A small learning rate with warm-up, and few epochs: the model should keep what it knows
-# and learn the form. (Here it is a third of a minute. GPT-2 medium with 1,100 entries would take a laptop some hours;
-# with a GPU it takes minutes.)
+# measures the validation loss. A small learning rate with warm-up, and not too many steps (here about 300): the model
+# should keep what it knows and learn the form. (Here it is a third of a minute. GPT-2 medium with 1,100 entries would
+# take a laptop some hours; with a GPU it takes minutes.)
 
 # %%
 EPOCHS = 9  # quick: 1
@@ -379,9 +383,10 @@ history = gptlab.train(tuned, loader, optimizer=optimizer, schedule=schedule, ep
 show.plot_losses({"Tuning on questions": {"loss on the response": history}})
 
 # %% [markdown]
-# The first dot is the loss before the first step. Most of the fall happens in the first epoch: the form is learned at
-# once. The rest of the way is spent on using what was read. The validation loss falls too, so the model is not learning
-# these questions by heart.
+# The first dot is the validation loss before the first step. (The line begins elsewhere: a batch holds entries of one
+# length, and some kinds are much harder at first than others.) Most of the fall happens in the first epoch: the form is
+# learned at once. The rest of the way is spent on using what was read. The validation loss falls too, so the model is
+# not learning these questions by heart.
 #
 # ## 7.7 Extract the responses, save everything
 #
@@ -456,9 +461,9 @@ assert scores["people, after tuning"] > 0.6  # full size only
 
 # %% [markdown]
 # This is the most important result of the chapter. From questions about *other* people the model learned how to answer
-# about these. **The knowledge came from pretraining; tuning taught the form.** The skills are hard for a model that was
-# pretrained for a minute: what pretraining did not teach, a little tuning does not add. (`make demo` pretrains three
-# times as long on a larger town and reaches 0.97 there.)
+# about these. **The knowledge came from pretraining; tuning taught the form.** The skills are hard: the base solves few
+# of them even in prose, and 40 questions of each kind are too few to learn them from. (`make demo` pretrains almost
+# three times as long, tunes with 200 questions of each kind, and reaches 0.97.)
 #
 # Open questions ("write a poem") have no single right answer. A larger model can then be the judge, for example a local
 # one in Ollama. It gets the question, a reference answer and the response, and gives points:
@@ -496,16 +501,17 @@ for entry, response in list(zip(asked_about_nobody, respond(tuned, asked_about_n
     print(f"{entry['instruction']:<32} -> {response}")
 
 # %% [markdown]
-# It invents a job, in the same tone as before, and often turns the name into one that it knows. Nothing in the
-# training data ever said "I do not know", so that is no answer that it could give. This is **hallucination**, in its
-# smallest form.
+# It invents a job, in the same tone as before. It does not even keep the name: it puts one that it knows, or one in
+# between. Nothing in the training data ever said "I do not know", so that is no answer that it could give. This is
+# **hallucination**, in its smallest form.
 #
-# Does the model at least *feel* less sure? Its probability for the job that it names, for real people and for nobody:
+# Does the model at least *feel* less sure? We write the beginning of the answer ourselves, with the name that was
+# asked, and look how probable the most likely job is (its first token), for real people and for nobody:
 
 
 # %%
 def sureness(name):
-    """Return the probability of the most likely job."""
+    """Return the probability of the most likely first token of the job."""
     prompt = short.prompt({"instruction": f"What is the job of {name}?", "input": ""})
     ids = tokenizer.encode_ordinary(prompt + f"The job of {name} is that of a")
     with torch.no_grad():
@@ -518,7 +524,7 @@ figure, [axis] = show.new_axes(6, 2.2)
 axis.plot(real, [1] * len(real), "o", alpha=0.5, label="people of the town")
 axis.plot(unreal, [0] * len(unreal), "x", label="nobody")
 axis.set(yticks=[0, 1], yticklabels=["nobody", "people of\nthe town"], ylim=(-0.5, 1.5), xlim=(0, 1.02))
-axis.set_xlabel("probability of the job that the model names")
+axis.set_xlabel("probability of the job that the model would name")
 axis.grid(axis="x", alpha=0.3)
 figure
 
@@ -526,8 +532,8 @@ figure
 # On average it is less sure about nobody, so there is a signal. But the two rows overlap: some invented answers come
 # with all confidence. No threshold separates what it knows from what it makes up.
 #
-# **A job that has changed.** The corpus was written at some time, and the model's knowledge ends there. We take somebody
-# whose job the model tells rightly in every wording, and say that this person has taken another job since:
+# **A job that has changed.** The corpus was written at some time, and the model's knowledge ends there. We take
+# somebody whose job the model tells rightly in every wording, and say that this person has taken another job since:
 
 
 # %%
@@ -581,10 +587,10 @@ figure.legend(*axes[0].get_legend_handles_labels(), title="learning rate", loc="
 figure
 
 # %% [markdown]
-# The left picture looks like a success: after a few steps the new job is told, mostly also in wordings that the entry did
-# not have. The right one shows the price. The same few steps make the model forget other people, the more the higher the
-# rate, until nothing else is answered rightly. This is **catastrophic forgetting**, and the loss on the one entry, which
-# only falls, shows nothing of it.
+# The left picture looks like a success: mostly after a few steps the new job is told, and in wordings that the entry
+# did not have. The right one shows the price. The same few steps make the model forget other people, the more the
+# higher the rate; at the highest, hardly anything else is answered rightly in the end. This is **catastrophic
+# forgetting**, and the loss on the one entry, which falls to almost 0 (not drawn), shows nothing of it.
 #
 # So what tuning can do is teach *how* to answer. It is a poor way to teach *what* is true: new facts cost old ones, and
 # a model that is made to tell what it never read learns to make things up. Facts that change belong into the prompt (as
@@ -619,9 +625,9 @@ for response in gptlab.respond(endless, tokenizer, people[:3], short, max_new_to
     print(f"ended by {response.reason!r}: {response.text!r}")
 
 # %% [markdown]
-# The answers begin well and then run on and on; each is ended only by the limit of 40 tokens (`'length'`), not by the
-# model (`'stop'`). **What is wrong?** Decide from what can be seen. `show.show_targets(*my_collate(examples[:2]),
-# tokenizer)` may help.
+# Do not mind wrong names and places: these are only three epochs. The first sentence has the right form, but then the
+# answers run on and on; each is ended only by the limit of 40 tokens (`'length'`), not by the model (`'stop'`). **What
+# is wrong?** Decide from what can be seen. `show.show_targets(*my_collate(examples[:2]), tokenizer)` may help.
 #
 # <details><summary>The answer</summary>
 #
@@ -646,7 +652,7 @@ assert ended_by == ["stop"] * 3  # full size only
 # Write the functions in `chapters/ch07_instruction/exercises.py`. `python chapters/ch07_instruction/exercises.py`
 # checks what is there so far, one by one, with a hint for each mistake that it recognises:
 #
-# - `instruction.prompt`: an entry as an Alpaca prompt
+# - `instruction.prompt`: an entry as a prompt in the form of `alpaca_short`
 # - `collate.shapes`: predict the shape of a batch
 # - `collate.padding`: the inputs
 # - `collate.targets`: shifted by one, the first end-of-text kept, padding ignored
@@ -662,7 +668,7 @@ def padding_by_length(items, pad_id):
     return torch.tensor([item + [pad_id] * (longest - len(item)) for item in items])
 
 
-gptlab.check("collate.padding", padding_by_length)
+print(gptlab.check("collate.padding", padding_by_length))
 
 
 # %%
@@ -675,7 +681,7 @@ def by_value(items, end_id):
     return targets
 
 
-gptlab.check("collate.targets", by_value)
+print(gptlab.check("collate.targets", by_value))
 
 # %% [markdown]
 # ## What to take along
