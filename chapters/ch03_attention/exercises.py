@@ -31,7 +31,10 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def drop_weights(weights: Tensor, p: float, training: bool) -> Tensor:
-    """In training, set a share p of the weights to 0 and scale up the others; else return them as they are."""
+    """In training, set each weight to 0 with probability p, anew at each call, and scale up the others.
+
+    Otherwise return the weights as they are.
+    """
     raise NotImplementedError
 
 

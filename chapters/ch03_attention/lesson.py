@@ -31,16 +31,17 @@ from gptlab.model.cache import LayerCache
 # %% [markdown]
 # ## What a token needs from the others
 #
-# The library has an invented town. All its texts are about 40 people who do not exist, so a model can know about them
-# only what it has read. `town_base()` gives a small GPT that has read all of it, and its tokenizer. We look inside
-# this model at the end of the chapter. Until then we need its tokenizer and the town's texts only.
+# The library has an invented town. Its texts tell about 40 people who do not exist (and about dice, roads and tickets),
+# so a model can know about these people only what it has read. `town_base()` gives a small GPT that has read all of it,
+# and its tokenizer. We look inside this model at the end of the chapter. Until then we need its tokenizer and the
+# town's texts only.
 
 # %%
 base = gptlab.town_base()
 town = gptlab.SMALL_TOWN.town()
 tokenizer = base.tokenizer
 
-person, neighbour = town.held_out[:2]
+person, neighbour = town.held_out[:2]  # half of the people; all are in the texts, the halves matter in chapter 7
 for somebody in (person, neighbour):
     ids = tokenizer.encode(f"The pet of {somebody.name} is a")
     print(show.token_labels(ids, tokenizer), "->", somebody.facts["pet"])
@@ -48,9 +49,9 @@ for somebody in (person, neighbour):
 # %% [markdown]
 # The symbol `␣` is a space. The names are rare words, so each one is cut into several tokens, four to seven of them.
 #
-# What comes next? The last tokens, `␣is` and `␣a`, are the same both times. If the model could see only the
-# last token, it would have to answer the same for both people. **The information it needs stands some tokens
-# earlier: the name.** (And also the word "pet", because the same person has a home, a job and a favourite colour.)
+# What comes next? The last tokens, `␣is` and `␣a`, are the same both times. If the model could see only the last token,
+# it would have to answer the same for both people. **The information it needs stands some tokens earlier: the name.**
+# (And also the word "pet", because the same person has a home, a job and a favourite colour.)
 #
 # So something must carry the name to the place of the last token. A fixed rule such as "take the token three places
 # back" is not enough: names have different lengths, and the town has other sentences too ("A goat follows ...
@@ -60,8 +61,8 @@ for somebody in (person, neighbour):
 # %% [markdown]
 # ## One query by hand
 #
-# To see the numbers, we take four whole words as tokens and invent everything ourselves: "pet of Lumika is".
-# Each token gets three small vectors:
+# To see the numbers, we take four whole words as tokens and invent everything ourselves: "pet of Lumika is". Each token
+# gets three small vectors:
 #
 # - a **query**: what I am looking for,
 # - a **key**: what can be found at my place,
@@ -88,8 +89,8 @@ for word, score in zip(words, scores):
     print(f"{word:>8} {score:5.1f}")
 
 # %% [markdown]
-# **Step 2: softmax.** The scores become *weights*: none is negative, and together they are 1. The query has a weight
-# of 1 to share out.
+# **Step 2: softmax.** The scores become *weights*: none is negative, and together they are 1. The query has a weight of
+# 1 to share out.
 #
 # $$w_i = \frac{e^{s_i}}{\sum_j e^{s_j}}$$
 #
@@ -120,13 +121,13 @@ print("gathered:", [round(number, 2) for number in gathered.tolist()])
 # %% [markdown]
 # ## All queries at once: the matrix form
 #
-# The four words have four queries. Put them into the rows of a matrix $Q$, and the keys and the values into the rows
-# of $K$ and $V$. Then every score is one entry of one product, and all of attention is one line:
+# The four words have four queries. Put them into the rows of a matrix $Q$, and the keys and the values into the rows of
+# $K$ and $V$. Then every score is one entry of one product, and all of attention is one line:
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}(Q K^T)\; V$$
 #
-# Row $i$ of $Q K^T$ belongs to query $i$, column $j$ to key $j$. The softmax goes over each **row**, because each
-# query shares out its own weight of 1.
+# Row $i$ of $Q K^T$ belongs to query $i$, column $j$ to key $j$. The softmax goes over each **row**, because each query
+# shares out its own weight of 1.
 
 # %%
 queries = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])  # only "is" is looking for something
@@ -147,11 +148,12 @@ assert torch.allclose((weights @ values)[3], gathered)
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^T}{\sqrt{d}}\right) V$$
 #
-# where $d$ is the length of a query or key, `head_dim` in our code. Why? A score is a sum of $d$ products. Take
-# queries and keys of random numbers with mean 0 and variance 1. Each product has mean 0 and variance 1 too, and
-# variances of independent numbers add up: the score has the variance $d$, and so its standard deviation is $\sqrt{d}$.
-# **Longer vectors give larger scores, though nothing fits better.** We measure it. (A `Generator` with a fixed seed
-# draws the same random numbers each time, so that you see what we see.)
+# where $d$ is the length of a query or key, `head_dim` in our code. Why? A score is a sum of $d$ products. Take queries
+# and keys of random numbers with mean 0 and variance 1. Each product has mean 0 and variance 1 too, and variances of
+# independent numbers add up: the score has the variance $d$, and so its standard deviation is $\sqrt{d}$. **Longer
+# vectors give larger scores, though nothing fits better.** We measure it. (The variance is the mean squared distance
+# from the mean, the standard deviation its root. A `Generator` with a fixed seed draws the same random numbers each
+# time, so that you see what we see.)
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -173,8 +175,8 @@ for head_dim in (4, 64, 1024):
 #
 # Is it bad when scores are large? Softmax looks at *differences*. With differences of 20 or 30 one weight is 1 and all
 # others are 0. Then the weights hardly change when the scores change a little, and training, which works with such
-# little changes, finds nothing to hold on to. In numbers: if a score grows by a tiny $\varepsilon$, its weight grows
-# by $w (1 - w)\, \varepsilon$. This is 0 for $w = 1$, and also for $w = 0$. A test of this formula:
+# little changes, finds nothing to hold on to. In numbers: if a score grows by a tiny $\varepsilon$, its weight grows by
+# $w (1 - w)\, \varepsilon$. This is 0 for $w = 1$, and also for $w = 0$. A test of this formula:
 
 # %%
 scores, tiny = torch.tensor([2.0, 0.0, 4.0, 0.0]), 1e-3
@@ -184,8 +186,8 @@ print(f"measured {(grown - weight) / tiny:.4f}, formula {weight * (1 - weight):.
 
 # %% [markdown]
 # **Experiment.** For vectors of length 4 to 1024, with and without the division: how large is the largest weight of a
-# query, and how much do its weights still react, that is, the sum of $w (1 - w)$ over its 16 keys? We take the
-# median: half of the queries have less, half have more.
+# query, and how much do its weights still react, that is, the sum of $w (1 - w)$ over its 16 keys? We take the median:
+# half of the queries have less, half have more.
 
 # %%
 lengths = [4, 16, 64, 256, 1024]
@@ -210,10 +212,10 @@ figure
 
 # %% [markdown]
 # **What the picture says.** Left: without the division (circles), half of the queries with 64 numbers give more than
-# nine tenths of their weight to a single random key. Right (the axis is logarithmic): what training can change
-# goes towards 0 as the vectors get longer. It is only half of the queries; some happen to meet two keys that fit
-# nearly as well, and these still react. With the division (squares) both lines are flat: the width of
-# the model can be chosen without breaking the softmax.
+# nine tenths of their weight to a single random key. Right (the axis is logarithmic): what training can change goes
+# towards 0 as the vectors get longer. It is only half of the queries; some happen to meet two keys that fit nearly as
+# well, and these still react. With the division (squares) both lines are flat: the width of the model can be chosen
+# without breaking the softmax.
 
 # %%
 assert reaction["not divided"][-1] < 0.05 < 0.5 < reaction["divided by the root"][-1]
@@ -228,7 +230,7 @@ def attention_weights(queries, keys):
 attention_weights(queries, keys)
 
 # %% [markdown]
-# The last row is softer now than by hand: "Lumika" gets 0.74 and not 0.85. (`...` in the shapes stands for any
+# The last row is softer now than by hand: "Lumika" gets 0.73 and not 0.85. (`...` in the shapes stands for any
 # dimensions in front, such as the batch; `transpose(-2, -1)` swaps the last two.)
 
 # %% [markdown]
@@ -240,8 +242,8 @@ attention_weights(queries, keys)
 # $$q = x\,W_{query} \qquad k = x\,W_{key} \qquad v = x\,W_{value}$$
 #
 # Here $x$ has three numbers: is it a kind of thing, is it a person, is it a verb? "of" is none of these. We choose
-# matrices that give exactly the vectors from above. Read a row of a matrix as: "a thing has this key",
-# "a person has this key", "a verb has this key".
+# matrices that give exactly the vectors from above. Read a row of a matrix as: "a thing has this key", "a person has
+# this key", "a verb has this key".
 
 # %%
 x = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # (T, 3)
@@ -288,10 +290,10 @@ SelfAttention(D, head_dim)(x).shape
 # %% [markdown]
 # ## The causal mask
 #
-# A GPT writes from left to right. When it has to say which token comes after "pet of", the tokens after it do not
-# exist yet. In training they do exist: the whole sentence is there, and the model is asked at *every* place for the
-# next token. That is a lot of practice from one sentence, but only if no place can look ahead. So every query may see
-# the keys before it and its own, and nothing later.
+# A GPT writes from left to right. When it has to say which token comes after "pet of", the tokens after it do not exist
+# yet. In training they do exist: the whole sentence is there, and the model is asked at *every* place for the next
+# token. That is a lot of practice from one sentence, but only if no place can look ahead. So every query may see the
+# keys before it and its own, and nothing later.
 #
 # How does one hide a key? A first idea: compute the weights, then set those above the diagonal to 0. (`tril` keeps the
 # lower triangle of a matrix, the diagonal included.)
@@ -309,14 +311,14 @@ print(hidden_after_softmax(scores))
 print("sums of the rows:", hidden_after_softmax(scores).sum(dim=-1))
 
 # %% [markdown]
-# The rows do not sum to 1 any more: each query has thrown away the weight that it had given to later tokens. The first
-# token keeps almost nothing. And the later tokens still have an influence, because they were part of the sum that
-# softmax divides by.
+# Only the last row, which has no later tokens, still sums to 1: each other query has thrown away the weight that it had
+# given to later tokens. The first token keeps almost nothing. And the later tokens still have an influence, because
+# they were part of the sum that softmax divides by.
 #
-# The library can check such functions. It knows the usual mistakes and gives a hint, not the solution:
+# The library can check such functions. It knows the usual mistakes and tells where to look:
 
 # %%
-gptlab.check("attention.causal_mask", hidden_after_softmax)
+print(gptlab.check("attention.causal_mask", hidden_after_softmax))
 
 # %% [markdown]
 # So the mask comes **before** the softmax: the score of a hidden key becomes $-\infty$, and $e^{-\infty} = 0$. Its
@@ -342,15 +344,15 @@ both = torch.stack([scores.softmax(dim=-1), masked.softmax(dim=-1)])
 show.plot_attention(both, labels, titles=["without a mask", "causal mask"])
 
 # %% [markdown]
-# The diagonal must stay open. If a token could not see itself either, the first row would be all $-\infty$, and
-# softmax would compute 0 / 0:
+# The diagonal must stay open. If a token could not see itself either, the first row would be all $-\infty$, and softmax
+# would compute 0 / 0:
 
 # %%
 torch.full((3,), -math.inf).softmax(dim=-1)
 
 # %% [markdown]
-# One head of attention, with a switch for the mask so that we can compare. The test: change the **last** token, and
-# see at which places the result changes. With the mask it may be the last place only.
+# One head of attention, with a switch for the mask so that we can compare. The test: change the **last** token, and see
+# at which places the result changes. With the mask it may be the last place only.
 
 
 # %%
@@ -390,8 +392,8 @@ assert torch.allclose(head(changed)[:, :-1], head(x)[:, :-1])
 # %% [markdown]
 # ## What goes wrong without the mask
 #
-# **Experiment.** We train two tiny models to say the next token of the town's texts. They have one head of
-# attention and are equal but for the mask. Training is the subject of chapter 5; here it is enough to know:
+# **Experiment.** We train two tiny models to say the next token of the town's texts. They have one head of attention
+# and are equal but for the mask. Training is the subject of chapter 5; here it is enough to know:
 #
 # - `nn.Embedding` is a table with one learned vector for each token (`tok_emb`), and one for each place in the text
 #   (`pos_emb`). Their sum is $x$. (Why places need vectors: to attention alone, the order of the earlier tokens would
@@ -439,7 +441,7 @@ def train_tiny(causal):
     for _ in range(STEPS):
         windows = draw_windows(32, generator)
         inputs, targets = windows[:, :-1], windows[:, 1:]  # at each place, the target is the token after it
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())  # all places of all texts in one row
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -455,8 +457,8 @@ for name, causal in (("with mask", True), ("without mask", False)):
 
 # %% [markdown]
 # Without the mask the loss is almost 0, far better than with it. A success? **It is impossible.** The texts begin with
-# things that nobody can know. After "The pet of" there may come any of 40 names. A loss near 0 says that the model
-# knew the name for sure.
+# things that nobody can know. After "The pet of" there may come any of 40 names. A loss near 0 says that the model knew
+# the name for sure.
 #
 # Let both models write, as a GPT is used: the most likely next token is added, then the next, and so on. This is the
 # moment when there is no later token to look at.
@@ -467,7 +469,7 @@ for name, causal in (("with mask", True), ("without mask", False)):
 def write(model, text, count=24):
     ids = tokenizer.encode(text)
     for _ in range(count):
-        logits = model(torch.tensor([ids[-LENGTH:]]))  # (1, T, V)
+        logits = model(torch.tensor([ids[-LENGTH:]]))  # (1, T, V): a score for every token that may come next
         ids.append(logits[0, -1].argmax().item())
     return tokenizer.decode(ids)
 
@@ -476,9 +478,9 @@ for name, model in models.items():
     print(f"{name:>13}: {write(model, 'The pet of ' + person.name)!r}")
 
 # %% [markdown]
-# The model with the mask writes sentences of the town. (Whether its facts are right is another matter: it is tiny.)
-# The other one writes letters without sense. In numbers: we draw some windows anew from the same texts. At the places 8
-# to 30, how often is the most likely token the right one? Once with the whole window in view, as in training, and once
+# The model with the mask writes sentences of the town. (Whether its facts are right is another matter: it is tiny.) The
+# other one writes letters without sense. In numbers: we draw some windows anew from the same texts. At the places 8 to
+# 30, how often is the most likely token the right one? Once with the whole window in view, as in training, and once
 # with the window cut off at that place, as in writing.
 
 # %%
@@ -500,7 +502,7 @@ assert correct["without mask"][0] > 0.9 and correct["without mask"][1] < 0.5  # 
 figure, [left, right] = show.new_axes(9, 3.2, columns=2)
 for (name, curve), style in zip(losses.items(), ("-", "--")):
     left.plot(range(1, STEPS + 1), curve, style, label=name)
-left.set(xlabel="training steps", ylabel="loss per token (nats)", ylim=(0, None), title="while training")
+left.set(xlabel="training steps", ylabel="loss per token", ylim=(0, None), title="while training")
 left.legend(frameon=False)
 for number, shares in enumerate(correct.values()):
     bars = right.bar([number - 0.2, number + 0.2], shares, 0.38, color=show.COLORS[number])
@@ -533,10 +535,10 @@ show.plot_attention(torch.stack(maps), show.token_labels(ids, tokenizer), titles
 # %% [markdown]
 # ### What the mask gives in return
 #
-# Because earlier tokens never see later ones, their keys and values do not change when a token is added. So a
-# model that writes can keep them, and compute only one new row at each step. This store is called the key-value
-# cache. The library's `LayerCache` is the cache of one layer: `append` adds new keys and values, and returns all
-# that it holds. Row by row, it gives the same as all at once:
+# Because earlier tokens never see later ones, their keys and values do not change when a token is added. So a model
+# that writes can keep them, and compute only one new row at each step. This store is called the key-value cache. The
+# library's `LayerCache` is the cache of one layer: `append` adds new keys and values, and returns all that it holds.
+# Row by row, it gives the same as all at once:
 
 # %%
 head = Head(D, head_dim)
@@ -556,10 +558,10 @@ print("the cache holds", cache.length, "tokens")
 # %% [markdown]
 # ## Dropout
 #
-# A model can come to rely on one single connection. Dropout disturbs this: in training, each weight is set to 0 with a
-# probability of $p$, anew at each step, so that the model must not depend on any single one. What is kept is
-# multiplied by $1 / (1 - p)$. Then the sum stays the same *on average*: a weight of 0.2 with $p = 0.5$ is 0 half of
-# the time and 0.4 half of the time.
+# A model can come to rely on one single connection. Dropout disturbs this: in training, each attention weight is set to
+# 0 with a probability of $p$, anew at each step, so that the model must not depend on any single one. What is kept is
+# multiplied by $1 / (1 - p)$. Then the sum stays the same *on average*: a weight of 0.2 with $p = 0.5$ is 0 half of the
+# time and 0.4 half of the time.
 
 
 # %%
@@ -576,7 +578,7 @@ print("mean of 20000 draws:", drop(row.expand(20_000, 8), 0.5, generator).mean(d
 
 # %% [markdown]
 # In one draw, weights are 0 or doubled, and the row does not sum to 1 any more. The mean of many draws is what it was.
-# (Which weights are dropped depends on the random numbers of your machine. Do not compare them with somebody else's.)
+# (Without a fixed seed, other weights are dropped each time; with one, a GPU still draws others than a CPU.)
 #
 # When the model is *used*, nothing is dropped. `nn.Dropout(p)` knows this by itself: `module.train()` switches it on
 # for a model and all its parts, `module.eval()` switches it off. **To forget `eval()`** is a common mistake: nothing
@@ -594,10 +596,9 @@ print("in use:     ", dropout.eval()(row))
 # %% [markdown]
 # ## Several heads
 #
-# One softmax makes one mixture. In our example by hand the word "is" needed two things: *what* is asked for ("pet")
-# and *who* it is about ("Lumika"). With a single query it had to put both into one row of weights, and what one gained
-# the other lost. With two heads there are two queries, two rows of weights and two results, which are put side by
-# side.
+# One softmax makes one mixture. In our example by hand the word "is" needed two things: *what* is asked for ("pet") and
+# *who* it is about ("Lumika"). With a single query it had to put both into one row of weights, and what one gained the
+# other lost. With two heads there are two queries, two rows of weights and two results, which are put side by side.
 #
 # The first way to write it: several objects of our class `Head`, each with a part of the width.
 
@@ -639,8 +640,8 @@ print("head 1:", heads[0, 1].tolist())
 
 # %% [markdown]
 # Head 0 has the first two numbers of every token, head 1 the next two. Now the whole class. At the end there is one
-# more matrix, `out_proj`: it mixes what the heads have brought, because until here no head knows of the others.
-# Dropout is in its place too.
+# more matrix, `out_proj`: it mixes what the heads have brought, because until here no head knows of the others. Dropout
+# is in its place too.
 
 
 # %%
@@ -712,13 +713,14 @@ assert torch.allclose(mine(x), mine.out_proj(gathered.transpose(1, 2).flatten(2)
 print("largest difference from the library:", (mine(x) - library(x)).abs().max().item())
 
 # %% [markdown]
-# This is the library's own code. You know each part of it by now. What it has in addition:
+# This is the library's own code. `project` is our three matrices and `split`, `_join_heads` is transpose, flatten and
+# `out_proj`; the rest you know. What it has in addition:
 #
 # - `cache`: the keys and values of earlier tokens, as above. Then there are fewer queries (T) than keys (S).
-# - `mask`: hides more than the causal mask does, for example filler tokens when texts of different lengths are in one
-#   batch.
+# - `mask`: True where a key *may* be seen (our `later` is the other way round). It hides more than the causal mask
+#   does, for example filler tokens when texts of different lengths are in one batch.
 # - `return_weights`: computes by hand, as we do, and returns the weights too. Else PyTorch's fast function is used,
-#   which never stores them.
+#   which need not store them.
 
 # %%
 print(inspect.getsource(gptlab.MultiHeadAttention.forward))
@@ -801,8 +803,8 @@ for title, shares, even in (("name", on_name, evenly[0]), ("previous", on_previo
 # **What is to be seen** (in the run that made this notebook; your model was trained on your machine, and its heads may
 # stand in another order):
 #
-# - In layers 2 and 3 most heads give far more to the name than an even share. The best one gives more than nine
-#   tenths. Nobody told them to. In layer 1 only one does.
+# - In layers 2 and 3 most heads give far more to the name than an even share. The best one gives more than nine tenths.
+#   Nobody told them to. In layer 1 only one does.
 # - There is **no** clear head for the previous token here: even the best one is only a little above the even share. In
 #   larger models people did find clear ones, in BERT (Clark et al. 2019) and in GPT-2 (Wang et al. 2022). So not
 #   everything that one reads about appears in every model. Measure.
@@ -818,17 +820,17 @@ titles = [f"layer {best_layer + 1}, head {h + 1}: {share:.2f}" for h, share in e
 show.plot_attention(weights[best_layer], show.token_labels(ids, tokenizer), titles=titles, columns=2)
 
 # %% [markdown]
-# The number in a title is the mean share on the name, from the table. In the last row, the darkest fields lie on
-# tokens in the middle of the name. This makes sense: `us` occurs in only two of the 40 names and `ol` in one, while
-# seven names begin with `␣T` and ten have a `u`. Most other rows are harder to explain, and we do not try. A head must
-# put its weight of 1 somewhere even if it has nothing to look for.
+# The number in a title is the mean share on the name, from the table. In the last row, the darkest fields lie on tokens
+# in the middle of the name. This makes sense: `us` occurs in only two of the 40 names and `ol` in one, while seven
+# names begin with `␣T` and ten have a `u`. Most other rows are harder to explain, and we do not try. A head must put
+# its weight of 1 somewhere even if it has nothing to look for.
 
 # %% [markdown]
 # ### Does it matter where a head looks?
 #
 # A heat map shows where a head looks. It does not show whether the model *uses* it. For this one has to disturb the
-# model and see what it can still do. The measure is the probability that the model gives to the first token
-# of the right value, on average over all people and the four sentences.
+# model and see what it can still do. The measure is the probability that the model gives to the first token of the
+# right value, on average over all people and the four sentences.
 #
 # First, all heads together: we hide the name from every token after it, with the `mask` of the model (True: may be
 # seen).
@@ -856,8 +858,8 @@ assert hidden < as_it_is / 2  # full size only
 # some values begin with the same token, so it is not 0.) Attention is the way on which the name comes.
 #
 # Now one head at a time: we take it out by setting to 0 those columns of `out_proj` that read its result. Each point
-# below is a head. To the right: it looks at the name a lot. Up: the model loses a lot without it. If looking
-# meant mattering, the points would lie on a rising line.
+# below is a head. To the right: it looks at the name a lot. Up: the model loses a lot without it. If looking meant
+# mattering, the points would lie on a rising line.
 
 # %%
 fall = torch.zeros_like(on_name)
@@ -890,8 +892,8 @@ figure
 # ## Find the mistake
 #
 # Somebody has written the split into heads in one step. It runs, and the shape is right. In a tiny model like the one
-# above, the loss after 400 steps is even lower than with the right attention (0.84 and not 0.96, when we tried it).
-# But what the model then writes is poor.
+# above, the loss after 400 steps is even lower than with the right attention (0.84 and not 0.96, when we tried it). But
+# what the model then writes is poor.
 
 
 # %%
@@ -932,18 +934,18 @@ def tell(table):
 tell(influence(broken, x))
 
 # %% [markdown]
-# **The question:** what is wrong? Decide from the table, before you open the answer. What should it look like? The
-# mask has not been touched: why does token 2 change the result of token 0? Why does token 1 change nothing there?
+# **The question:** what is wrong? Decide from the table, before you open the answer. What should it look like? The mask
+# has not been touched: why does token 2 change the result of token 0? Why does token 1 change nothing there?
 #
 # <details><summary>The answer</summary>
 #
 # It should be a full lower triangle: each token sees itself and those before it. But result 0 changes with the tokens
 # 2, 4 and 6, so it has **seen the future**.
 #
-# `view` moves no number, it only counts them off in another way. With (B, H, T, head_dim) head 0 gets the first
-# quarter of all numbers, and these are all the features of tokens 0 and 1, cut into 8 rows. Head 1 gets tokens 2 and
-# 3, and so on. The rows of a "head" are not tokens any more. The mask hides later *rows*, in good faith. On the way
-# back the rows 0 of all four heads are put together as the result of token 0, and they come from tokens 0, 2, 4 and 6.
+# `view` moves no number, it only counts them off in another way. With (B, H, T, head_dim) head 0 gets the first quarter
+# of all numbers, and these are all the features of tokens 0 and 1, cut into 8 rows. Head 1 gets tokens 2 and 3, and so
+# on. The rows of a "head" are not tokens any more. The mask hides later *rows*, in good faith. On the way back the rows
+# 0 of all four heads are put together as the result of token 0, and they come from tokens 0, 2, 4 and 6.
 #
 # So the loss is lower because the future leaks in, as it did without a mask. The right split first keeps the tokens
 # apart, `view(B, T, H, head_dim)`, and then moves the heads to the front, `transpose(1, 2)`. A shape that is right
@@ -986,8 +988,7 @@ print(gptlab.check("attention.weights", lambda queries, keys: (queries @ keys.tr
 #
 # - Attention: scores (query · key), softmax over the keys, weighted sum of the values. The three matrices are learned,
 #   the weights are computed anew for each text.
-# - Dividing by $\sqrt{d}$ keeps the spread of the scores at 1. Without it, softmax saturates and training
-#   hardly moves.
+# - Dividing by $\sqrt{d}$ keeps the spread of the scores at 1. Without it, softmax saturates and training hardly moves.
 # - The mask comes before the softmax. Without it, the loss is wonderful and the model useless.
 # - Heads: `view`, then `transpose`. Test what changes when one token is changed, because shapes do not show this.
 # - Dropout is for training only; call `eval()` before you use a model.

@@ -6,8 +6,10 @@
 Solutions are in solutions.py. They help most when they are opened last.
 """
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 

@@ -5,8 +5,8 @@
 # fills the same model with the weights that OpenAI trained.
 #
 # **What you will build:** the loss, perplexity, the training loop (and prove that it does what the library's loop does,
-# step for step), a learning-rate schedule, a function that chooses the next token, and a loader for GPT-2's weights.
-# On the way you train a model live and watch its text get better, and you make another one learn its text by heart.
+# step for step), a learning-rate schedule, a function that chooses the next token, and a loader for GPT-2's weights. On
+# the way you train a model live and watch its text get better, and you make another one learn its text by heart.
 #
 # **What you need:** tokens and sliding windows (chapter 2), and the model (chapter 4).
 #
@@ -115,8 +115,8 @@ assert torch.allclose(costs.mean(), F.cross_entropy(logits, targets))
 # Look at the costs: the one place that was surely wrong costs more than the other two together. Logarithms here are
 # natural ones, so the unit is called the **nat**.
 #
-# Do not take `log` of `softmax` in real code. A probability can be so small that it is rounded to 0, and ln 0 is
-# minus infinity. `log_softmax` computes both in one, ln p_i = x_i - ln(sum of e^x_j), and stays finite:
+# Do not take `log` of `softmax` in real code. A probability can be so small that it is rounded to 0, and ln 0 is minus
+# infinity. `log_softmax` computes both in one, ln p_i = x_i - ln(sum of e^x_j), and stays finite:
 
 # %%
 extreme = torch.tensor([200.0, 0.0])
@@ -147,8 +147,8 @@ cross_entropy(logits, targets)
 # %% [markdown]
 # ## 3. The loss of a batch
 #
-# A model gives logits of shape (B, T, V), and a batch has targets (B, T). Every place is one question, so we lay all
-# B T places below one another: `flatten(0, 1)` makes (B T, V) of the logits, `flatten()` makes (B T,) of the targets.
+# A model gives logits of shape (B, T, V), and a batch has targets (B, T). Every place is one question, so we lay all B
+# T places below one another: `flatten(0, 1)` makes (B T, V) of the logits, `flatten()` makes (B T,) of the targets.
 
 # %%
 tokens = gptlab.encode_documents(town.corpus.strip().split("\n\n")[:50], tokenizer)  # each closed by <|endoftext|>
@@ -188,9 +188,9 @@ for name, model in (("untrained", untrained), ("trained", trained)):
 # with the costs 0.1, 0.1 and 9, the first way gives e^3.07 = 21, the mean of the three exponentials gives 2702.
 #
 # Perplexity has a weakness: it counts **tokens**. A tokenizer with longer tokens asks fewer and harder questions, so
-# models with different tokenizers cannot be compared. **Bits per byte** can: the cost of the whole text in bits
-# (a nat is 1 / ln 2 = 1.44 bits), divided by the text's length in bytes. `gptlab.perplexity` returns both. (The first
-# token of a text is only read: nothing stands before it from which it could be foreseen.)
+# models with different tokenizers cannot be compared. **Bits per byte** can: the cost of the whole text in bits (a nat
+# is 1 / ln 2 = 1.44 bits), divided by the text's length in bytes. `gptlab.perplexity` returns both. (The first token of
+# a text is only read: nothing stands before it from which it could be foreseen.)
 
 # %%
 with torch.no_grad():
@@ -216,8 +216,8 @@ assert math.isclose(bits_per_byte, measured.bits_per_byte, rel_tol=1e-4)
 documents = town.corpus.strip().split("\n\n")
 unique = list(dict.fromkeys(documents))  # keeps the order, drops what was there before
 random.Random(0).shuffle(unique)
-HELD_OUT = 200  # quick: 20
-validation_documents, training_documents = unique[:HELD_OUT], unique[HELD_OUT:]
+SET_ASIDE = 200  # quick: 20
+validation_documents, training_documents = unique[:SET_ASIDE], unique[SET_ASIDE:]
 training_tokens = gptlab.encode_documents(training_documents, tokenizer)
 validation_tokens = gptlab.encode_documents(validation_documents, tokenizer)
 print(f"{len(documents)} documents, {len(unique)} different ones")
@@ -249,9 +249,10 @@ print(f"validation loss of the untrained model: {gptlab.evaluate(untrained, vali
 #
 # ## 6. The training loop
 #
-# Training repeats five lines. The **gradient** of the loss tells, for each weight, how fast the loss would grow if the
-# weight grew. Go a little way against it, and the loss falls. PyTorch computes it: after `loss.backward()`, every
-# parameter `p` has its gradient in `p.grad`.
+# Training repeats five things: forget the old gradients, compute the loss, compute its gradients, clip them, take a
+# step. The **gradient** of the loss tells, for each weight, how fast the loss would grow if the weight grew. Go a
+# little way against it, and the loss falls. PyTorch computes it: after `loss.backward()`, every parameter `p` has its
+# gradient in `p.grad`.
 
 
 # %%
@@ -281,8 +282,8 @@ def train_by_hand(model, batches, optimizer, max_grad_norm=1.0):
 #
 #       weight = weight - rate * ( m / (sqrt(v) + 1e-8) + decay * weight )
 #
-#   The last term, weight decay, pulls a little towards 0. `rate` is the **learning rate**, and it is the setting that
-#   matters most. `gptlab.make_optimizer` makes an AdamW that spares biases and norms from the decay.
+# The last term, weight decay, pulls a little towards 0. `rate` is the **learning rate**, and it is the setting that
+# matters most. `gptlab.make_optimizer` makes an AdamW that spares biases and norms from the decay.
 # - `loss.item()` takes the number out. Without `.item()`, the list would keep every step's tensors in memory.
 #
 # Now with the library: `gptlab.train` does the same, and returns a `History` with the losses, the learning rates and,
@@ -301,7 +302,7 @@ for step in range(0, STEPS, 4):
 assert torch.allclose(torch.tensor(losses), torch.tensor(history.losses), atol=1e-3)
 
 # %% [markdown]
-# They agree. The library's loop has more around it (checks, saving, progress), but its heart are the same five lines.
+# They agree. The library's loop has more around it (checks, saving, progress), but its heart is the same five things.
 # Find them in its source:
 
 # %%
@@ -327,7 +328,8 @@ show.plot_learning_rates(search)
 #
 # - **Flat, on the left:** the rate is too small, nothing is learned.
 # - **Falling:** here the model learns.
-# - **The bottom:** the rate begins to be too large; what one step gains, the next one loses.
+# - **The bottom** (of the thick line, the running mean; the thin one is each step's loss): the rate begins to be too
+#   large; what one step gains, the next one loses.
 # - **Rising:** training is destroyed.
 #
 # A good rate lies where the loss still falls, well before the bottom. The suggestion (dashed) is a tenth of the rate at
@@ -370,8 +372,9 @@ for name, values in (("|gradient|", gradients), ("|move|", moves)):
 
 # %% [markdown]
 # The gradients differ by a factor of a hundred, and yet nearly all weights moved by 0.003, the rate. One batch of 512
-# tokens decided about the direction of 690,000 weights, and all of them went the full way. After some steps m and v
-# are means over several batches, and a weight whose gradients disagree moves less. Until then, small steps are wiser.
+# tokens decided about the direction of 690,000 weights, and nearly all of them went the full way. After some steps m
+# and v are means over several batches, and a weight whose gradients disagree moves less. Until then, small steps are
+# wiser.
 #
 # Is it so? We measure: two peak rates, each with and without warm-up. The scheduler of `gptlab.warmup_cosine` sets the
 # optimizer's rate; `train` calls it after each step.
@@ -404,11 +407,12 @@ for (peak, warmup), history in runs.items():
     print(f"peak {peak:g}, warm-up {warmup:>2}: mean loss of the last ten steps {sum(history.losses[-10:]) / 10:.2f}")
 
 # %% [markdown]
-# Left: dashed lines start at the peak, solid ones climb to it; all end at a tenth of their peak. Right: for about
-# fifteen steps the runs without warm-up are *ahead*, as their steps are larger. Then the run with the high rate sticks,
-# and both fall behind their partners: the large first steps have brought the weights to a place that is hard to leave.
-# Two more things, to be honest. These runs have 80 steps, which makes the first few important; in a long run the
-# difference shrinks. And the lower peak won here; the suggestion of section 7 lies between the two.
+# Left: dashed lines start at the peak, solid ones climb to it; all end at a tenth of their peak. Right: at first the
+# runs without warm-up are *ahead*, as their steps are larger: for a few steps with the high rate, for some more with
+# the low one. Then both fall behind their partners: the large first steps have brought the weights to a place that is
+# hard to leave. Two more things, to be honest. These runs have 80 steps, which makes the first few important; in a long
+# run the difference shrinks. And the lower peak won here; the suggestion of section 7 lies between the two. (The lines
+# are running means. That all rise at the end is chance: all runs get the same batches, and the last ones are harder.)
 #
 # ## 9. Watch a text get better
 #
@@ -457,7 +461,7 @@ print("ours:     ", write_on(live, beginning, 7))
 print("town_base:", write_on(trained, beginning, 7))
 
 # %% [markdown]
-# Form comes before facts. The form of a sentence occurs thousands of times; where one person lives, only about fifty
+# Form comes before facts. The form of a sentence occurs hundreds of times; where one person lives, only about fifty
 # times. `town_base()` learned with the same loop, but from three times as many tokens (800 steps of 12 times 128), and
 # it knows.
 #
@@ -541,7 +545,7 @@ for batches in (validation, longer):
 # %% [markdown]
 # Much worse! Yet the documents are the same, and a longer past should help. Before you speak of overfitting, look
 # *where* the loss is: here is its mean at each place of the window, for our model and for the town's, which was trained
-# with windows of 128.
+# with windows of 128. (The town's model has read these documents. Compare the form of the two lines, not their height.)
 
 
 # %%
@@ -561,21 +565,22 @@ axis.legend(frameon=False)
 figure
 
 # %% [markdown]
-# Up to place 64 (dotted) all is well. Behind it our model breaks down. The context length is 256, so the model has 256
-# position vectors; but in training it only ever met the first 64. **The other position vectors are still the random
-# numbers of the beginning.** So train with windows as long as what you will read and write later, and when a number
-# surprises you, break it down before you explain it.
+# Up to place 64 (dotted) all is well. (The line rises a little earlier, because each point is a mean over 8 places.)
+# Behind it our model breaks down. The context length is 256, so the model has 256 position vectors; but in training it
+# only ever met the first 64. **The other position vectors are still the random numbers of the beginning** (made a
+# little smaller by weight decay). So train with windows as long as what you will read and write later, and when a
+# number surprises you, break it down before you explain it.
 #
 # ## 11. Choosing the next token
 #
 # The model gives probabilities; which token do we take? The most likely one, always? That is **greedy**, the same text
 # every time. The other way is to **draw**: a token with probability 0.2 is taken in one case out of five.
 #
-# In between lies the **temperature** T. The logits are divided by it before the softmax:
+# In between lies the **temperature** τ. The logits x are divided by it before the softmax:
 #
-#     p_i = softmax(x / T)_i
+#     p_i = softmax(x / τ)_i
 #
-# T < 1 makes differences larger, so the likely tokens gain. T > 1 makes them smaller. T to 0 becomes greedy, and T = 1
+# τ < 1 makes differences larger, so the likely tokens gain. τ > 1 makes them smaller. τ to 0 becomes greedy, and τ = 1
 # is what the model itself believes. We look at the first word of a document after "The" (documents begin after
 # `<|endoftext|>`, so we put this token first):
 
@@ -589,12 +594,12 @@ show.plot_next_tokens(logits, tokenizer, temperatures=(0.3, 1.0, 3.0))
 # Compare the three bars of each token. At 0.3 nearly everything goes to the first few, at 3 the bars are almost flat:
 # then *every* token of the vocabulary has a chance, also those that make no sense here.
 #
-# That long tail is the problem with drawing. Each wrong token is unlikely, but there are hundreds of them, and it
-# takes one to spoil a text. So one cuts the tail off:
+# That long tail is the problem with drawing. Each wrong token is unlikely, but there are hundreds of them, and it takes
+# one to spoil a text. So one cuts the tail off:
 #
 # - **top-k**: draw among the k most likely tokens only (Fan et al. 2018);
-# - **top-p**: draw among the fewest tokens, the most likely first, whose probabilities add up to p (Holtzman et al.
-#   2019). Where the model is sure, that is one or two; where many are possible, it is many.
+# - **top-p**: draw among the fewest tokens, the most likely first, whose probabilities add up to at least p (Holtzman
+#   et al. 2019). Where the model is sure, that is one or two; where many are possible, it is many.
 #
 # By hand, for the logits of one place. What is cut off becomes minus infinity, which softmax turns into 0:
 
@@ -640,7 +645,7 @@ from gptlab.decoding import filters
 with torch.no_grad():
     sure = trained(torch.tensor([tokenizer.encode_ordinary(f"{beginning} is in")]))[0, -1]
 for name, place in ((repr("The"), logits), (repr(f"{beginning} is in"), sure)):
-    by_k, by_p = keep_top_k(place, 10), keep_top_p(place, 0.9)
+    by_k, by_p = keep_top_k(place, 10), keep_top_p(place, 0.9)  # [[]] below: the tokens so far, not needed here
     print(f"{name:<25} top-k of 10 leaves {by_k.isfinite().sum()}, top-p of 0.9 leaves {by_p.isfinite().sum()}")
     assert torch.equal(by_k, filters.keep_top_k(10)([[]], place.unsqueeze(0))[0])
     assert torch.equal(by_p, filters.keep_top_p(0.9)([[]], place.unsqueeze(0))[0])
@@ -655,8 +660,9 @@ for settings in ({"temperature": 0}, {"temperature": 0.7}, {"temperature": 1.5},
         print("   ", repr(write_on(trained, "The", seed=seed, **settings)))
 
 # %% [markdown]
-# Greedy writes the same thing twice. At 0.7 the texts differ and hold together. At 1.5 there are words that this town
-# does not have, and top-p brings most of the order back.
+# Greedy writes the same thing twice. At 0.7 the texts differ, and their sentences have the forms of this town (the sums
+# in them are often wrong: the model knows how such sentences sound, not how to compute). At 1.5 there are words that
+# this town does not have, and top-p brings most of the order back.
 #
 # ## 12. Save, and go on another day
 #
@@ -676,17 +682,17 @@ with torch.no_grad():
 # %% [markdown]
 # ## 13. GPT-2's weights
 #
-# Our small model read a third of a million tokens. OpenAI's GPT-2 read 40 GB of text, on machines that we do not have.
-# But its weights are public, and our model is the same machine. So we can fill it.
+# Our small model read 0.4 million tokens. OpenAI's GPT-2 read 40 GB of text, on machines that we do not have. But its
+# weights are public, and our model is the same machine. So we can fill it.
 #
 # To have them, run this once (about 550 MB; a mirror such as https://hf-mirror.com can be set in `HF_ENDPOINT`):
 #
 #     gptlab download 124M
 #
-# (The last sections then take a few seconds more, and 3 GB of memory.) This lesson itself never downloads.
-# `find_local` looks whether they are on this disk. **If not, we write a file of the same form ourselves: the same
-# names, the same order of dimensions, but small, and with random numbers.** All that follows works for either. Of
-# course a random model writes nothing sensible, but a loader is right or wrong just the same.
+# (The last sections then take a few seconds more, and 3 GB of memory.) This lesson itself never downloads. `find_local`
+# looks whether they are on this disk. **If not, we write a file of the same form ourselves: the same names, the same
+# order of dimensions, but small, and with random numbers.** All that follows works for either. Of course a random model
+# writes nothing sensible, but a loader is right or wrong just the same.
 
 
 # %%
@@ -752,7 +758,7 @@ print(f"... and the same for each block: {len(theirs)} tensors")
 # | `h.i.ln_2.weight`, `.bias` | (D) | `norm2.scale`, `.shift` | as it is |
 # | `h.i.mlp.c_fc.weight` | (D, 4D) | `ff.layers.0.weight` (4D, D) | **transpose** |
 # | `h.i.mlp.c_proj.weight` | (4D, D) | `ff.layers.2.weight` (D, 4D) | **transpose** |
-# | the biases of these three | (D), (4D), (D) | the `.bias` | as it is |
+# | `attn.c_proj.bias`, `mlp.c_fc.bias`, `mlp.c_proj.bias` | (D), (4D), (D) | the `.bias` | as it is |
 # | `ln_f.weight`, `.bias` | (D) | `final_norm.scale`, `.shift` | as it is |
 # | `h.i.attn.bias` | (1, 1, context, context) | nothing | leave it out |
 #
@@ -797,8 +803,8 @@ for part, (w, b) in enumerate(zip(weight.chunk(3, dim=-1), bias.chunk(3))):  # c
 # **What is not transposed, and why:**
 #
 # - **Embeddings** are tables, not products: token 7's vector is row 7, for them and for us, (V, D).
-# - **The output head** computes logits = x Eᵀ with E = `wte`, (V, D). That is exactly the form of an
-#   `nn.Linear(D, V)`, whose weight is (V, D). So embedding and head can be one tensor as it is: the **tied head**.
+# - **The output head** computes logits = x Eᵀ with E = `wte`, (V, D). That is exactly the form of an `nn.Linear(D, V)`,
+#   whose weight is (V, D). So embedding and head can be one tensor as it is: the **tied head**.
 # - **Biases, scales and shifts** are vectors. A vector has one axis, there is nothing to transpose.
 #
 # ## 15. The loader
@@ -831,8 +837,9 @@ def load_by_hand(model, theirs):
 
 
 # %% [markdown]
-# The file does not know its shape's names, so `config.json` beside it says how many heads there are (this cannot be
-# seen in the weights). GPT-2 has biases for query, key and value.
+# The weights alone do not say how many heads there are, so `config.json` beside them does. (GPT-2 counts off its heads
+# as chapter 3 does, the first `head_dim` outputs for the first head, so nothing inside the matrices has to be moved.)
+# GPT-2 has biases for query, key and value.
 
 
 # %%
@@ -923,7 +930,9 @@ def transpose_squares(model, names):
 
 forgotten = {"nothing": [], "query and key": ["W_query", "W_key"], "value": ["W_value"], "out_proj": ["out_proj"]}
 print(f"the logits of the loaded model are about {right_logits.std():.2f} apart\n")
-print("forgotten        logits change by   the town's loss   the town's model writes")
+print(
+    "forgotten        logits change by   the town's loss   the town's model writes"
+)  # a loss on text that it has read: only the change counts
 for title, names in forgotten.items():
     for model in (ours, trained):
         transpose_squares(model, names)
@@ -978,8 +987,8 @@ print(f"the largest move of any weight, from the first step to the last: {moved}
 # So gradients are there, and nobody uses them: number 3. The optimizer steps, but it steps *something else*. Look at
 # the order of the lines: the optimizer was made **before** the weights were loaded. `load_by_hand` does not write
 # numbers into the old parameters. It puts *new* `nn.Parameter` objects in their places. The optimizer still holds the
-# old ones, which belong to no model any more. It also means that `optimizer.zero_grad()` clears the wrong gradients,
-# so those of the model pile up.
+# old ones, which belong to no model any more. It also means that `optimizer.zero_grad()` clears the wrong gradients, so
+# those of the model pile up.
 #
 # The rule: **first the model as it shall be (loaded, on its device, with its new head), then the optimizer.** Or load
 # in place, as `gptlab.load_weights` does, which copies the numbers into the parameters that are there.

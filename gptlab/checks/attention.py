@@ -36,9 +36,11 @@ def weights(answer) -> None:
     expect(not close(got, products.softmax(-1)), "the scores are not divided by sqrt(head_dim)")
     expect(not close(got, (products / 16).softmax(-1)), "divide by the square root of head_dim, not by head_dim")
     expect(not close(got, (products * 4).softmax(-1)), "divide by sqrt(head_dim), do not multiply")
-    expect(
-        not close(got, (products / math.sqrt(7)).softmax(-1)), "head_dim is the last dimension, not the number of keys"
-    )
+    for number, what in ((7, "keys"), (5, "queries")):
+        expect(
+            not close(got, (products / math.sqrt(number)).softmax(-1)),
+            f"head_dim is the last dimension, not the number of {what}",
+        )
     expect(close(got, (products / 4).softmax(-1)), "the weights are not softmax(Q K^T / sqrt(head_dim))")
 
 
@@ -48,9 +50,18 @@ def causal_mask(answer) -> None:
     given = scores.clone()
     got = answer(given)
     if isinstance(got, Tensor) and got.shape == scores.shape and got.isnan().any():
+        expect(
+            not got[:, :, -1].isnan().any(),
+            "0 times -inf is NaN: put -inf where it belongs with masked_fill or torch.where, do not multiply",
+        )
         expect(False, "a row of NaN: its query sees no key at all; each token must see itself (mind the diagonal)")
     expect_tensor(got, (2, 3, 6, 6), "the weights")
     later = torch.ones(6, 6, dtype=torch.bool).triu(diagonal=1)
+    expect(not close(got.tril(), scores.tril()), "these are still scores, no weights: softmax is missing")
+    expect(
+        not close(got, scores.masked_fill(later, 0.0).softmax(-1)),
+        "a score of 0 still gets a weight, for e^0 is 1: which number has e to it equal to 0?",
+    )
     expect(
         not close(got.masked_fill(later.T, 0.0), got) or close(got.masked_fill(later, 0.0), got),
         "each query sees only later keys: the mask is the wrong way round",
@@ -81,11 +92,14 @@ def split_heads(answer) -> None:
     x = torch.randn(B, T, H * head_dim)
     got = answer(x.clone(), H)
     expect_returned(got)
+    expect(
+        isinstance(got, Tensor), f"one tensor with a dimension for the heads is asked for, got a {type(got).__name__}"
+    )
     expect(tuple(got.shape) != (B, T, H, head_dim), "the heads must come before the tokens: one transpose is missing")
     expect_tensor(got, (B, H, T, head_dim), "the heads")
     expect(
         not close(got, x.reshape(B, H, T, head_dim)),
-        "the shape is right, but different tokens are mixed: view as (B, T, H, head_dim), then transpose",
+        "the shape is right, but different tokens are mixed: view can only split the last dimension, not move one",
     )
     expect(
         not close(got, x.view(B, T, head_dim, H).permute(0, 3, 1, 2)),
@@ -101,10 +115,12 @@ def split_heads(answer) -> None:
 @check_of("attention.dropout", "dropout on attention weights")
 def dropout(answer) -> None:
     weights = torch.rand(4, 50, 50).softmax(-1)
-    still = answer(weights.clone(), 0.5, False)
+    given = weights.clone()
+    still = answer(given, 0.5, False)
     expect_tensor(still, (4, 50, 50), "the weights")
     expect(close(still, weights), "something is dropped with training=False: when the model is used, nothing may be")
-    dropped = expect_tensor(answer(weights.clone(), 0.5, True), (4, 50, 50), "the weights")
+    dropped = expect_tensor(answer(given, 0.5, True), (4, 50, 50), "the weights")
+    expect(close(given, weights), "the weights that came in were changed: make new ones")
     share = (dropped == 0).float().mean().item()
     expect(share > 0, "nothing is dropped with training=True")
     kept = dropped != 0
@@ -114,9 +130,19 @@ def dropout(answer) -> None:
     )
     expect(close(dropped[kept], weights[kept] * 2), "with p = 0.5 what is kept must be doubled")
     expect(0.4 < share < 0.6, f"with p = 0.5 about half of the weights should be 0, got {share:.2f}")
+    whole = (
+        (dropped == 0).all(dim=-1).any() or (dropped == 0).all(dim=-2).any() or (dropped == 0).all(dim=0).sum() > 800
+    )
+    expect(not whole, "whole rows or columns are dropped together: draw for each weight by itself")
+    again = answer(weights.clone(), 0.5, True)
+    expect(
+        not torch.equal(again == 0, dropped == 0),
+        "a second call drops the same weights: draw anew at each call, without setting the seed",
+    )
     fewer = answer(weights.clone(), 0.2, True)
     share = (fewer == 0).float().mean().item()
-    expect(0.15 < share < 0.25, f"p is the share that is dropped, not kept: with p = 0.2 it was {share:.2f}")
+    expect(not 0.75 < share < 0.85, f"p is the share that is dropped, not kept: with p = 0.2 it was {share:.2f}")
+    expect(0.15 < share < 0.25, f"with p = 0.2 about a fifth of the weights should be 0, got {share:.2f}")
     kept = fewer != 0
     expect(
         not close(fewer[kept], weights[kept] / 0.2),
@@ -128,7 +154,12 @@ def dropout(answer) -> None:
 @check_of("attention.causal_attention", "causal attention with several heads")
 def causal_attention(answer) -> None:
     queries, keys, values = torch.randn(3, 2, 4, 6, 8).unbind(0)
-    got = expect_tensor(answer(queries.clone(), keys.clone(), values.clone()), (2, 4, 6, 8))
+    got = answer(queries.clone(), keys.clone(), values.clone())
+    expect(
+        not (isinstance(got, Tensor) and got.shape == values.shape and got[:, :, 0].isnan().any()),
+        "the first token's result is NaN: does each token see itself?",
+    )
+    expect_tensor(got, (2, 4, 6, 8))
     changed = answer(
         queries,
         torch.cat([keys[:, :, :-1], keys[:, :, -1:] + 1], 2),

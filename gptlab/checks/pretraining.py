@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptlab.checks.core import check_of, close, expect, expect_returned, expect_tensor
+from gptlab.checks.core import check_of, close, expect, expect_returned, expect_tensor, expect_tuple
 from gptlab.config import GPTConfig
 from gptlab.data import IGNORE_INDEX
 from gptlab.model import GPTModel
@@ -19,9 +19,8 @@ from gptlab.training import warmup_cosine
 @check_of("pretraining.first_loss", "loss and perplexity of a model that knows nothing")
 def first_loss(answer) -> None:
     for V in (500, 50257):
-        got = answer(V)
-        expect_returned(got)
-        expect(isinstance(got, tuple) and len(got) == 2, f"two numbers are asked for, (loss, perplexity); got {got!r}")
+        got = expect_tuple(answer(V), "(loss, perplexity)")
+        expect(len(got) == 2, f"two numbers are asked for, (loss, perplexity); got {got!r}")
         loss, perplexity = (float(number) for number in got)
         expect(not close(loss, V), "V is the perplexity; the loss is a logarithm")
         expect(not close(loss, -math.log(V)), "the loss is the probability's logarithm with a minus, so it is above 0")
@@ -42,11 +41,12 @@ def cross_entropy(answer) -> None:
     expect(
         tuple(torch.as_tensor(got).shape) != (N,), "one cost for each place came back; the loss is one number, the mean"
     )
-    got = torch.as_tensor(got)
     expect_tensor(got, (), "the loss")
     right = F.cross_entropy(logits, targets)
     expect(not close(got, -right), "the loss is negative: the minus is missing")
     expect(not close(got, right * N), "that is the sum of the costs; the loss is their mean")
+    all_pairs = -logits.log_softmax(dim=-1)[:, targets].mean()
+    expect(not close(got, all_pairs), "each place has its own target: row n goes with targets[n], not with all of them")
     over_places = -logits.log_softmax(dim=0)[torch.arange(N), targets].mean()
     expect(not close(got, over_places), "the softmax goes over the vocabulary, the last axis, not over the places")
     expect(not close(got, -logits[torch.arange(N), targets].mean()), "these are logits, no logarithms of probabilities")
@@ -55,6 +55,12 @@ def cross_entropy(answer) -> None:
     expect(not close(got, -probabilities.mean().log()), "take the logarithm of each probability, and then the mean")
     expect(not close(got, right / math.log(2)), "that is in bits; use the natural logarithm")
     expect(close(got, right, 1e-4), f"without any -100 the loss should be {right:.4f}, got {got:.4f}")
+    learning, given = logits.clone().requires_grad_(), targets.clone()
+    expect(
+        answer(learning, given).requires_grad,
+        "the loss has lost its way back to the logits, so nothing can be learned from it: keep to tensors",
+    )
+    expect(torch.equal(given, targets), "the targets that came in were changed")
     _check_ignored(answer, logits, targets)
     large = torch.tensor([[200.0, 0.0]])
     got = torch.as_tensor(answer(large, torch.tensor([1])))
@@ -178,6 +184,21 @@ def train_step(answer) -> None:
         nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
         reference.step()
         _check_moves(moves, plain, gradients, [parameter.grad for parameter in expected.parameters()])
+    _check_short_gradient(answer)
+
+
+def _check_short_gradient(answer: Any) -> None:
+    """A gradient shorter than 1 has to stay as it is."""
+    model = _small_model()
+    with torch.no_grad():
+        model.out_head.weight.mul_(0.01)
+    inputs, targets = torch.randint(0, 20, (2, 3, 6)).unbind(0)
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    answer(model, torch.optim.SGD(model.parameters(), lr=0.5), inputs, targets)
+    moved = torch.cat([(new.detach() - old).flatten() for new, old in zip(model.parameters(), weights)]).norm().item()
+    expect(
+        not close(moved, 0.5, 1e-3), "a gradient shorter than 1 was made longer: only longer ones are shortened to 1"
+    )
 
 
 def _check_moves(moves: list[Tensor], plain: list[Tensor], earlier: list[Tensor] | None, right: list[Tensor]) -> None:
@@ -246,6 +267,7 @@ def transpose(answer) -> None:
     weight, bias, x = torch.randn(D, 3 * D), torch.randn(3 * D), torch.randn(5, D)
     got = answer(weight.clone(), bias.clone())
     expect_returned(got)
+    got = [tuple(pair) for pair in got]
     expect(len(got) == 3 and all(len(pair) == 2 for pair in got), "three pairs are asked for: query, key and value")
     parts, shifts = weight.split(D, dim=1), bias.split(D)
     for name, (w, b), part, shift in zip(("query", "key", "value"), got, parts, shifts):
@@ -270,4 +292,7 @@ def transpose(answer) -> None:
         expect(close(w, part.T), f"{hint} should be the columns that make the {name}, transposed")
         expect_tensor(b, (D,), f"the bias of the {name}")
         expect(close(b, shift), f"the bias of the {name} is not its third of the bias, in the order query, key, value")
-        expect(close(F.linear(x, w, b), x @ part + shift, 1e-4), f"x @ w.T + b is not what GPT-2 computes as {name}")
+        expect(
+            close(F.linear(x, w.float(), b.float()), x @ part + shift, 1e-4),
+            f"x @ w.T + b is not what GPT-2 computes as {name}",
+        )

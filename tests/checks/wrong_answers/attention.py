@@ -47,7 +47,40 @@ def keep_a_share_of_p(weights: Tensor, p: float, training: bool) -> Tensor:
     return weights * (torch.rand_like(weights) < p) / p if training else weights
 
 
+def drop_with_a_seed(weights: Tensor, p: float, training: bool) -> Tensor:
+    torch.manual_seed(3)
+    return F.dropout(weights, p, training)
+
+
+def drop_rows(weights: Tensor, p: float, training: bool) -> Tensor:
+    return weights * (torch.rand(*weights.shape[:-1], 1) >= p) / (1 - p) if training else weights
+
+
+def drop_in_place(weights: Tensor, p: float, training: bool) -> Tensor:
+    return F.dropout(weights, p, training, inplace=True)
+
+
+def add_times_infinity(scores: Tensor) -> Tensor:
+    return (scores + torch.ones_like(scores).triu(1) * -math.inf).softmax(-1)
+
+
+def masked_with_zero(scores: Tensor) -> Tensor:
+    return scores.tril().softmax(-1)
+
+
+def softmax_forgotten(scores: Tensor) -> Tensor:
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+
+
 WRONG = [
+    ("attention.dropout", drop_with_a_seed, "draw anew at each call"),
+    ("attention.dropout", drop_rows, "for each weight by itself"),
+    ("attention.dropout", drop_in_place, "were changed"),
+    ("attention.causal_mask", add_times_infinity, "0 times -inf is NaN"),
+    ("attention.causal_mask", masked_with_zero, "e^0 is 1"),
+    ("attention.causal_mask", softmax_forgotten, "softmax is missing"),
+    ("attention.split_heads", lambda x, H: x.chunk(H, -1), "one tensor with a dimension for the heads"),
+    ("attention.weights", lambda q, k: (q @ k.transpose(1, 2) / math.sqrt(5)).softmax(-1), "the number of queries"),
     ("attention.shapes", lambda B, T, H, head_dim: (B, T, T, H), "heads come before the tokens"),
     ("attention.shapes", lambda B, T, H, head_dim: (B, H, T, head_dim), "summed over"),
     ("attention.shapes", lambda B, T, H, head_dim: (B, T, T), "four dimensions"),

@@ -82,14 +82,38 @@ def pairs(weights, biases) -> list[tuple[Tensor, Tensor]]:
     return list(zip(weights, biases))
 
 
+def every_target_for_every_place(logits: Tensor, targets: Tensor) -> Tensor:
+    return -logits.log_softmax(dim=-1)[:, targets].mean()
+
+
+def detached(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.detach(), targets)
+
+
+def always_of_length_one(model: nn.Module, optimizer, inputs: Tensor, targets: Tensor) -> float:
+    model.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    loss.backward()
+    length = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
+    for parameter in model.parameters():
+        parameter.grad /= length
+    optimizer.step()
+    return loss.item()
+
+
 WRONG = [
+    ("pretraining.cross_entropy", every_target_for_every_place, "each place has its own target"),
+    ("pretraining.cross_entropy", detached, "way back to the logits"),
+    ("pretraining.cross_entropy", lambda x, y: F.cross_entropy(x, y).item(), "should be a tensor"),
+    ("pretraining.train_step", always_of_length_one, "was made longer"),
     ("pretraining.first_loss", lambda V: (V, V), "the loss is a logarithm"),
     ("pretraining.first_loss", lambda V: (math.log2(V), V), "in nats"),
     ("pretraining.first_loss", lambda V: (math.log10(V), V), "base 10"),
     ("pretraining.first_loss", lambda V: (math.log(1 / V), V), "with a minus"),
     ("pretraining.first_loss", lambda V: (1 / V, V), "the cost of it"),
     ("pretraining.first_loss", lambda V: (math.log(V), 1 / V), "among how many"),
-    ("pretraining.first_loss", lambda V: math.log(V), "two numbers"),
+    ("pretraining.first_loss", lambda V: math.log(V), "should be a tuple"),
     ("pretraining.cross_entropy", lambda x, t: -picked(x.log_softmax(0), t).mean(), "not over the places"),
     ("pretraining.cross_entropy", lambda x, t: picked(x.log_softmax(-1), t).mean(), "the minus is missing"),
     ("pretraining.cross_entropy", lambda x, t: -picked(x.log_softmax(-1), t), "one number, the mean"),
