@@ -660,7 +660,7 @@ figure
 # features of the full stop, and a head can only use what is there.
 #
 # **Right:** pretraining helps, but it is no magic. The curve from `town_base` ends higher (in each of six trainings with
-# other seeds: 0.97 to 0.99, against 0.85 to 0.97), yet random weights come a long way in the same time. These reviews
+# other seeds: 0.97 to 0.99, against 0.84 to 0.97), yet random weights come a long way in the same time. These reviews
 # are simple enough to be learned from nothing. `town_base` has a start: a body that already reads words out of pieces
 # and looks at earlier tokens. What it *knows*, the facts of the town, is of no use here.
 #
