@@ -14,7 +14,7 @@ from gptlab.checks.core import check
 
 
 def run(exercises: Mapping[str, Any], arguments: Sequence[str] | None = None) -> int:
-    """Check every answer, print what came of it, and return the exit code: 0 if all passed, else 1.
+    """Check every answer, print what came of it, and return the exit code: 0 if all passed, 1 if not, 130 after Ctrl-C.
 
     Args:
         exercises: name of the check -> answer.
@@ -32,7 +32,11 @@ def run(exercises: Mapping[str, Any], arguments: Sequence[str] | None = None) ->
             stream.reconfigure(errors="backslashreplace")
     results = []
     for name in options.names or exercises:
-        results.append(check(name, exercises[name]))
+        try:
+            results.append(check(name, exercises[name]))
+        except KeyboardInterrupt:
+            print(f"stopped while {name} was checked", file=sys.stderr)
+            return 130
         if not options.json:
             print(results[-1], flush=True)
     passed = sum(map(bool, results))

@@ -110,3 +110,15 @@ def test_what_is_no_function_and_no_name_is_told_so():
     assert "got a tensor of shape (3,)" in gptlab.check("attention.shapes", torch.ones(3)).hint
     with pytest.raises(TypeError, match="the first argument is the name of a check"):
         gptlab.check(print, "attention.shapes")
+
+
+def test_ctrl_c_ends_with_one_line(capsys):
+    def interrupted(queries, keys):
+        raise AssertionError("never called")
+
+    class Interrupting(dict):
+        def __getitem__(self, name):
+            raise KeyboardInterrupt
+
+    assert run(Interrupting({"attention.weights": interrupted}), []) == 130
+    assert capsys.readouterr().err == "stopped while attention.weights was checked\n"
