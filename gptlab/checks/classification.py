@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -56,13 +57,24 @@ def pad(answer) -> None:
 
 @check_of("classification.last_real", "the logits behind the text")
 def last_real(answer) -> None:
+    for lengths in (
+        [3, 5, 1, 4],
+        [3, 6, 1, 5],
+    ):  # first without a full row, behind which an index would leave the tensor
+        _look_at_last_real(answer, torch.tensor(lengths))
+
+
+def _look_at_last_real(answer: Callable, lengths: Tensor) -> None:
     B, T, classes = 4, 6, 3
-    logits, lengths = torch.randn(B, T, classes), torch.tensor([3, 6, 1, 5])
-    given = logits.clone()
-    got = answer(given, lengths.clone())
+    logits = torch.randn(B, T, classes)
+    got = answer(logits.clone(), lengths.clone())
     expect_returned(got)
     expect(
-        tuple(torch.as_tensor(got).shape) != (B, B, classes),
+        isinstance(got, Tensor),
+        f"the result should be one tensor (B, classes), got a {type(got).__name__}; torch.stack makes one of rows",
+    )
+    expect(
+        tuple(got.shape) != (B, B, classes),
         "every row was combined with every length; pair row 0 with length 0, row 1 with length 1, ...",
     )
     expect_tensor(got, (B, classes), "the result")
@@ -86,6 +98,11 @@ def last_real(answer) -> None:
 
 @check_of("classification.accuracy", "one accuracy for several batches")
 def accuracy(answer) -> None:
+    square = torch.tensor([[3.0, 1.0, 0.0], [4.0, 2.0, 1.0], [5.0, 0.0, 2.0]])  # each row chooses 0
+    got = answer([(square, torch.tensor([0, 0, 0]))])
+    expect_returned(got)
+    over_texts = "the highest logit is looked for among the texts; take the argmax over the classes, dim=-1"
+    expect(not close(got, 0.0), over_texts)
     batches = []
     for B, rights in ((8, 7), (2, 0), (4, 1)):  # how many of B are right
         classes = torch.arange(B) % 3
@@ -103,14 +120,11 @@ def accuracy(answer) -> None:
         not close(got, (7 / 8 + 0 + 1 / 4) / 3),
         "that is the mean of the batches' accuracies, in which a text of a small batch counts more; count texts",
     )
-    expect(not close(got, 6 / 14), "that is the share of wrong answers")
+    expect(not close(got, 6 / 14), "that is the share of wrong answers, or the highest logit is not looked for at all")
     expect(not close(got, 8 / 3), "it is divided by the number of batches, not of texts")
     expect(not close(got, 1 / 4), "that is the last batch alone")
     expect(not close(got, 7 / 8), "that is the first batch alone")
     expect(close(got, 8 / 14), f"8 of these 14 texts are right, so it should be {8 / 14:.4f}, got {got:.4f}")
-    square = torch.tensor([[3.0, 1.0, 0.0], [4.0, 2.0, 1.0], [5.0, 0.0, 2.0]])  # each row chooses 0
-    got = float(answer([(square, torch.tensor([0, 0, 0]))]))
-    expect(close(got, 1.0), "the highest logit is looked for among the texts; take the argmax over the classes, dim=-1")
 
 
 @check_of("classification.freeze", "the layers that learn")
@@ -138,6 +152,11 @@ def _expect_learning(model: GPTModel, learning: set[str], last: str, learning_be
     block = {name for name in every if name.startswith(last)}
     norm = {name for name in every if name.startswith("final_norm.")}
     head = {name for name in every if name.startswith("out_head.")}
+    on_modules = [name for name, part in model.named_modules() if "requires_grad" in vars(part)]
+    expect(
+        not on_modules,
+        "requires_grad was set on a module, which changes none of its parameters: call module.requires_grad_(...)",
+    )
     expect(bool(learning), "nothing learns, not even the head: freeze everything first, then let parts learn again")
     expect(learning != every, "everything learns: the layers before the last block should be frozen")
     expect(learning != every - block - norm - head, "it is the wrong way round: what should learn is frozen")

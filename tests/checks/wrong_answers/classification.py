@@ -5,6 +5,8 @@ import random
 import torch
 from torch import Tensor, nn
 
+from gptlab.model import GPTModel
+
 
 def pad_to(length, left=False, cut=False):
     def answer(rows: list[list[int]], pad_id: int) -> Tensor:
@@ -120,7 +122,14 @@ def texts_and_labels_apart(pairs, generator):
     return [(texts[number], label) for number, label in enumerate(["ham"] * 6 + ["spam"] * 6 + ["news"] * 6)]
 
 
+def set_on_modules(model: GPTModel) -> None:
+    model.requires_grad_(False)
+    for module in (model.trf_blocks[-1], model.final_norm, model.out_head):
+        module.requires_grad = True
+
+
 WRONG = [
+    ("classification.freeze", set_on_modules, "set on a module"),
     ("classification.shapes", lambda B, T, D, C: ((B, C), (B, C)), "logits at every token"),
     ("classification.shapes", lambda B, T, D, C: ((B, T, D), (B, D)), "multiplies D away"),
     ("classification.shapes", lambda B, T, D, C: ((B, T, C), (B * T, C)), "a text has one answer"),
@@ -140,7 +149,13 @@ WRONG = [
     ("classification.last_real", one_too_late, "one too late"),
     ("classification.last_real", lambda logits, lengths: logits[:, lengths - 1], "every row was combined"),
     ("classification.last_real", lambda logits, lengths: logits.mean(dim=1), "mean over the tokens"),
-    ("classification.last_real", lambda logits, lengths: logits[torch.arange(4), lengths], "IndexError"),
+    ("classification.last_real", lambda logits, lengths: logits[torch.arange(4), lengths], "one too late"),
+    ("classification.last_real", lambda logits, lengths: logits[:, lengths.max() - 1], "a length of its own"),
+    (
+        "classification.last_real",
+        lambda logits, lengths: [row[n - 1] for row, n in zip(logits, lengths)],
+        "torch.stack",
+    ),
     ("classification.accuracy", mean_of_batches, "count texts"),
     ("classification.accuracy", argmax_over_texts, "over the classes, dim=-1"),
     ("classification.accuracy", how_many, "how many are right"),
