@@ -389,9 +389,9 @@ for number in order[:4].tolist():
     print(f"cost {costs[number]:5.2f}, {right:.3f} for {test_entries[number]['label']}: {test_entries[number]['text']}")
 
 # %% [markdown]
-# A few texts make almost the whole loss: those that the model gets wrong, and most of all those where it is *sure and
-# wrong*. Accuracy asks only on which side of 0.5 a probability lies. The loss asks how far. A text that goes from 0.51
-# to 0.99 changes the loss and not the accuracy; a wrong answer that gets more and more confident raises the loss
+# A few texts make almost the whole loss: those of which the model is not sure, and most of all those where it is *sure
+# and wrong*. Accuracy asks only on which side of 0.5 a probability lies. The loss asks how far. A text that goes from
+# 0.51 to 0.99 changes the loss and not the accuracy; a wrong answer that gets more and more confident raises the loss
 # without limit, and counts as one mistake all the time. We **train with the loss**, because accuracy moves in jumps and
 # has no gradient, and **report the accuracy**, because that is what people want to know. Look at both.
 #
