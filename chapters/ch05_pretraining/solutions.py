@@ -52,17 +52,9 @@ def split_c_attn(weight: Tensor, bias: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(w.T, b) for w, b in zip(weight.chunk(3, dim=-1), bias.chunk(3))]
 
 
-EXERCISES = {
-    "pretraining.first_loss": first_loss,
-    "pretraining.cross_entropy": cross_entropy,
-    "pretraining.perplexity": perplexity,
-    "pretraining.schedule": rate_at,
-    "pretraining.train_step": train_step,
-    "pretraining.temperature": next_token_probabilities,
-    "pretraining.transpose": split_c_attn,
-}
-
 if __name__ == "__main__":
+    from exercises import EXERCISES
+
     from gptlab.checks import run
 
-    raise SystemExit(run(EXERCISES))
+    raise SystemExit(run({name: globals()[stub.__name__] for name, stub in EXERCISES.items()}))

@@ -42,16 +42,9 @@ def balance_texts(pairs: list[tuple[str, str]], generator: torch.Generator) -> l
     return kept
 
 
-EXERCISES = {
-    "classification.shapes": shapes_of_classifier,
-    "classification.pad": pad_rows,
-    "classification.last_real": logits_at_last_real,
-    "classification.accuracy": accuracy_of,
-    "classification.freeze": train_last_block,
-    "classification.balance": balance_texts,
-}
-
 if __name__ == "__main__":
+    from exercises import EXERCISES
+
     from gptlab.checks import run
 
-    raise SystemExit(run(EXERCISES))
+    raise SystemExit(run({name: globals()[stub.__name__] for name, stub in EXERCISES.items()}))

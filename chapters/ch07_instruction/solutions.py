@@ -35,16 +35,9 @@ def extract_response(ids: list[int], prompt_length: int, end_id: int) -> list[in
     return response[: response.index(end_id)] if end_id in response else response
 
 
-EXERCISES = {
-    "instruction.prompt": alpaca_prompt,
-    "collate.shapes": shape_of_batch,
-    "collate.padding": pad_inputs,
-    "collate.targets": make_targets,
-    "collate.response_only": response_only,
-    "instruction.extract": extract_response,
-}
-
 if __name__ == "__main__":
+    from exercises import EXERCISES
+
     from gptlab.checks import run
 
-    raise SystemExit(run(EXERCISES))
+    raise SystemExit(run({name: globals()[stub.__name__] for name, stub in EXERCISES.items()}))

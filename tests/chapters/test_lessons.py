@@ -26,7 +26,7 @@ run_quick, quick_cells = (getattr(load(Path(__file__).parent / "lessons.py"), n)
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_runs_in_a_small_size(name, reader):
-    run_quick(LESSONS[name])
+    assert run_quick(LESSONS[name]) >= 1, "a lesson has a picture"
 
 
 @pytest.mark.parametrize("name", LESSONS)

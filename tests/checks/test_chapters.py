@@ -23,7 +23,11 @@ def load(path: Path):
 
 
 STUBS = {folder.name: load(folder / "exercises.py").EXERCISES for folder in FOLDERS}
-SOLUTIONS = {folder.name: load(folder / "solutions.py").EXERCISES for folder in FOLDERS}
+SOLVED = {folder.name: load(folder / "solutions.py") for folder in FOLDERS}  # functions of the same names
+SOLUTIONS = {
+    chapter: {name: getattr(SOLVED[chapter], stub.__name__) for name, stub in stubs.items()}
+    for chapter, stubs in STUBS.items()
+}
 WRONG = [wrong for path in sorted((Path(__file__).parent / "wrong_answers").glob("*.py")) for wrong in load(path).WRONG]
 
 
@@ -33,7 +37,6 @@ def test_every_check_is_an_exercise_of_one_chapter_and_knows_mistakes():
     assert {name for name, _, _ in WRONG} == set(asked)
     for chapter, exercises in STUBS.items():
         assert len(exercises) >= 4, chapter
-        assert list(exercises) == list(SOLUTIONS[chapter])
 
 
 @pytest.mark.parametrize("name", [name for exercises in STUBS.values() for name in exercises])
@@ -58,3 +61,4 @@ def test_the_files_run_as_the_reader_runs_them(folder):
     assert done.returncode == 1
     assert report["chapter"] == folder.name
     assert {exercise["status"] for exercise in report["exercises"]} == {"not started"}
+    assert subprocess.run([sys.executable, folder / "solutions.py"], capture_output=True, check=False).returncode == 0
