@@ -916,8 +916,9 @@ except ValueError as error:
 
 # %% [markdown]
 # But `attn.c_proj` is **square**, (D, D), and so are the three parts of `c_attn`. Forgotten there, *nothing* complains.
-# We measure what it does: on the logits of the model that we have just loaded, and on the town's model, which knows
-# something that can be lost. Transposing twice changes nothing, so one function is enough to break and to mend.
+# (The town's loss below is on text that it has read. Only the change counts.) We measure what it does: on the logits of
+# the model that we have just loaded, and on the town's model, which knows something that can be lost. Transposing twice
+# changes nothing, so one function is enough to break and to mend.
 
 
 # %%
@@ -930,9 +931,7 @@ def transpose_squares(model, names):
 
 forgotten = {"nothing": [], "query and key": ["W_query", "W_key"], "value": ["W_value"], "out_proj": ["out_proj"]}
 print(f"the logits of the loaded model are about {right_logits.std():.2f} apart\n")
-print(
-    "forgotten        logits change by   the town's loss   the town's model writes"
-)  # a loss on text that it has read: only the change counts
+print("forgotten        logits change by   the town's loss   the town's model writes")
 for title, names in forgotten.items():
     for model in (ours, trained):
         transpose_squares(model, names)
