@@ -93,7 +93,8 @@ def test_tokenizers_of_transformers(bert_folder, kind):
     adapted, ours = as_tokenizer(theirs), load_tokenizer(bert_folder)
     for text in TEXTS:
         assert adapted.encode_ordinary(text) == ours.encode_ordinary(text)
-    assert adapted.special_tokens_set == {END_OF_TEXT}
+    assert adapted.special_tokens_set == {END_OF_TEXT, *PIECES[:5]} == ours.special_tokens_set
+    assert all(adapted.encode_single_token(name) == PIECES.index(name) for name in PIECES[:5])
     assert (adapted.eot_token, adapted.n_vocab) == (3, len(PIECES))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class AdaptedTokenizer:
     """An object with `encode` and `decode`, with the names that the library asks for.
 
     Attributes:
-        special_tokens_set: holds `<|endoftext|>` when the tokenizer has an id that closes a text, else nothing.
+        special_tokens_set: the names of the tokenizer's own special tokens, such as `[CLS]`; and `<|endoftext|>` when
+            an id closes a text, whatever its own name is.
         eot_token: that id, or None.
         n_vocab: how many ids there are; None when the object does not tell.
     """
@@ -34,10 +35,12 @@ class AdaptedTokenizer:
         decode: Callable[[list[int]], str],
         eot_token: int | None,
         n_vocab: int | None,
+        special: Mapping[str, int] | None = None,
     ) -> None:
         self.encode_ordinary, self._decode = encode, decode
         self.eot_token, self.n_vocab = eot_token, n_vocab
-        self.special_tokens_set = set() if eot_token is None else {END_OF_TEXT}
+        self._special = dict(special or {}) | ({} if eot_token is None else {END_OF_TEXT: eot_token})
+        self.special_tokens_set = set(self._special)
         self.file: str | None = None  # the text of tokenizer.json, when it can be written
         self.kind = "tokenizer"  # what an error calls it
 
@@ -46,14 +49,12 @@ class AdaptedTokenizer:
         return self.encode_ordinary(text)
 
     def encode_single_token(self, name: str) -> int:
-        """Return the id of `<|endoftext|>`.
+        """Return the id of a special token.
 
         Raises:
-            KeyError: it is another name, or the tokenizer has no such id.
+            KeyError: the tokenizer has no special token of this name.
         """
-        if name not in self.special_tokens_set:
-            raise KeyError(name)
-        return self.eot_token
+        return self._special[name]
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`."""
@@ -96,7 +97,8 @@ def _of_transformers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenize
 
     ends = (end_of_text, tokenizer.eos_token_id, tokenizer.sep_token_id)
     end = next((token for token in ends if token is not None), None)
-    adapted = AdaptedTokenizer(encode, tokenizer.decode, end, len(tokenizer))
+    special = _special_ids(getattr(tokenizer, "added_tokens_decoder", {}))
+    adapted = AdaptedTokenizer(encode, tokenizer.decode, end, len(tokenizer), special)
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
         adapted.file = _text_only(tokenizer.backend_tokenizer.to_str())
     adapted.kind = type(tokenizer).__name__
@@ -106,15 +108,26 @@ def _of_transformers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenize
 def _of_tokenizers(tokenizer: Any, end_of_text: int | None) -> AdaptedTokenizer:
     text_only = type(tokenizer).from_str(tokenizer.to_str())
     text_only.encode_special_tokens = True
-    ends = (end_of_text, *(tokenizer.token_to_id(name) for name in _ENDS))
     adapted = AdaptedTokenizer(
         lambda text: text_only.encode(text, add_special_tokens=False).ids,
         lambda ids: text_only.decode(ids, skip_special_tokens=False),
-        next((token for token in ends if token is not None), None),
+        end_by_name(tokenizer) if end_of_text is None else end_of_text,
         tokenizer.get_vocab_size(),
+        _special_ids(tokenizer.get_added_tokens_decoder()),
     )
     adapted.file = _text_only(tokenizer.to_str())
     return adapted
+
+
+def end_by_name(tokenizer: Any) -> int | None:
+    """Return the id that closes a text in a `tokenizers.Tokenizer`, which does not say: its name tells, or None."""
+    ends = (tokenizer.token_to_id(name) for name in _ENDS)
+    return next((token for token in ends if token is not None), None)
+
+
+def _special_ids(added: Mapping[int, Any]) -> dict[str, int]:
+    """Return name -> id of the special ones among the tokens that both packages keep beside the vocabulary."""
+    return {token.content: number for number, token in added.items() if token.special}
 
 
 def _text_only(file: str) -> str:

@@ -13,6 +13,9 @@ import tiktoken
 
 END_OF_TEXT = "<|endoftext|>"
 
+# What special tokens are called. By it vocab.json, which has one table for all tokens, tells them from ordinary ones.
+SPECIAL_NAME = r"<.+>|\[.+\]"
+
 # GPT-2's splitting: English contractions, letters, numbers and the rest apart, a leading space joins the word.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 

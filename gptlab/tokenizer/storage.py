@@ -15,7 +15,7 @@ import tiktoken
 from gptlab.files import read_json, read_text, write_together
 from gptlab.tokenizer.adapter import AdaptedTokenizer, as_tokenizer, open_other_tokenizer
 from gptlab.tokenizer.by_hand import merge
-from gptlab.tokenizer.encoding import Tokenizer, byte_to_letter, make_encoding
+from gptlab.tokenizer.encoding import SPECIAL_NAME, Tokenizer, byte_to_letter, make_encoding
 
 # Of these a folder holds those of one tokenizer.
 VOCABULARY_FILES = frozenset({"vocab.json", "merges.txt", "tokenizer.json", "vocab.txt"})
@@ -96,7 +96,7 @@ def read_tables(vocab_file: Path, merges_file: Path) -> tuple[dict[bytes, int], 
         raise ValueError(f"{vocab_file}: ids must rise in the order of {merges_file.name}, as in GPT-2's files")
     ordinary = {*byte_of, *merged}
     special = {token: rank for token, rank in vocab.items() if token not in ordinary}
-    unknown = [token for token in special if not regex.fullmatch(r"<.+>|\[.+\]", token)]
+    unknown = [token for token in special if not regex.fullmatch(SPECIAL_NAME, token)]
     if unknown:
         raise ValueError(f"{merges_file} lacks {len(unknown)} tokens of {vocab_file.name}, first {unknown[0]!r}")
     by_id = sorted(ordinary, key=vocab.get)
