@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch.utils.data import Sampler
 
@@ -22,9 +22,12 @@ class ShuffledBatches(Sampler[list[int]]):
             needs group_by_length.
         group_by_length: whether to sort.
         seed: of the order.
+        numbers: gives for an epoch the numbers of the examples that come in it, of every epoch equally many, such as
+            `Mixture.numbers`; None is all of them. It goes with batch_size alone.
 
     Raises:
-        ValueError: there are no examples, there is no limit or one below 1, or an example is longer than max_tokens.
+        ValueError: there are no examples, there is no limit or one below 1, an example is longer than max_tokens, or
+            max_tokens is given without group_by_length or with numbers.
 
     >>> list(ShuffledBatches([3, 9, 3, 8], max_tokens=18))
     [[2, 0], [3, 1]]
@@ -38,6 +41,7 @@ class ShuffledBatches(Sampler[list[int]]):
         max_tokens: int | None = None,
         group_by_length: bool = True,
         seed: int = 0,
+        numbers: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         if not lengths:
             raise ValueError("there are no examples to make batches of")
@@ -46,11 +50,16 @@ class ShuffledBatches(Sampler[list[int]]):
             raise ValueError(f"batch_size or max_tokens must be >= 1, got {batch_size} and {max_tokens}")
         if max_tokens is not None and not group_by_length:
             raise ValueError("max_tokens needs group_by_length: the number of batches would change with each epoch")
+        if max_tokens is not None and numbers is not None:
+            raise ValueError(
+                "max_tokens needs the same examples each epoch, a mixture has others: give batch_size alone"
+            )
         if max_tokens is not None and max(lengths) > max_tokens:
             raise ValueError(f"an example has {max(lengths)} tokens, max_tokens allows {max_tokens}")
         self.lengths, self.batch_size, self.max_tokens = list(lengths), batch_size, max_tokens
         self.group_by_length, self.seed, self.epoch = group_by_length, seed, 1
-        self._count = len(self._cut(sorted(range(len(lengths)), key=lengths.__getitem__)))
+        self._numbers = numbers
+        self._count = len(self._cut(sorted(self._numbers_of(1), key=lengths.__getitem__)))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch's order comes next; `train` calls it."""
@@ -61,13 +70,17 @@ class ShuffledBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = random.Random(f"{self.seed} {self.epoch}")
-        order = rng.sample(range(len(self.lengths)), k=len(self.lengths))
+        numbers = self._numbers_of(self.epoch)
+        order = rng.sample(numbers, k=len(numbers))
         if self.group_by_length:
             order.sort(key=self.lengths.__getitem__)
         batches = self._cut(order)
         if self.group_by_length:
             rng.shuffle(batches)
         return iter(batches)
+
+    def _numbers_of(self, epoch: int) -> Sequence[int]:
+        return range(len(self.lengths)) if self._numbers is None else self._numbers(epoch)
 
     def _cut(self, order: list[int]) -> list[list[int]]:
         """Cut an order, sorted by length if max_tokens is given, into batches that are as large as allowed."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gptlab.data.segments import Example
 from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
 
@@ -49,3 +50,24 @@ class SlidingWindows(Dataset):
         if isinstance(window, np.ndarray):
             window = torch.from_numpy(np.asarray(window, dtype=np.int64))
         return window[:-1], window[1:]
+
+
+def text_examples(documents: Iterable[str], tokenizer: Tokenizer, length: int) -> list[Example]:
+    """Return the documents as windows with the loss on every token: pretraining text as one more set of a mixture.
+
+    Joined as by `encode_documents`, cut into windows of `length` tokens that do not overlap. Each holds one token more,
+    its last target, with which the next begins; so every token but the very first is a target once. The last window may
+    be shorter.
+
+    Raises:
+        ValueError: the documents are a single text, the length is below 1, or there are fewer than two tokens.
+    """
+    if isinstance(documents, str):
+        raise ValueError(f"documents must be several texts, such as a list, got the text {documents!r:.40}")
+    if length < 1:
+        raise ValueError(f"length must be >= 1, got {length}")
+    tokens = encode_documents(documents, tokenizer).tolist()
+    if len(tokens) < 2:
+        raise ValueError(f"text needs at least 2 tokens to have a target, got {len(tokens)}")
+    windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
+    return [Example(window, [True] * len(window)) for window in windows]
