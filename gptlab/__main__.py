@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gptlab import __version__
 
 if TYPE_CHECKING:
-    from gptlab.data import Template
+    from gptlab.data import ChatFormat, Template
     from gptlab.model import GPTModel
     from gptlab.tokenizer import Tokenizer
     from gptlab.weights import Checkpoint
@@ -83,25 +83,31 @@ def _parser() -> argparse.ArgumentParser:
     download = command("download", _download, text, computes=False)
     download.add_argument("name", help="124M, 355M, 774M, 1558M, gpt2-medium, distilgpt2 ... or owner/name")
     download.add_argument("--cache-dir", type=_path, default=Path("checkpoints"), help="where it goes")
-    _add_training(command)
+    _add_demo(command)
+    _add_finetune(command)
     _add_using(command)
     return parser
 
 
-_TEMPLATE = "a name or a .json file; None takes the checkpoint's"
+_TEMPLATE = "alpaca, chatml, moss ..., or a .json file; None takes the checkpoint's"
 _MODEL = "a checkpoint directory, or a name of GPT-2 such as 124M or gpt2-medium"
 
 
-def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_demo(command: Callable[..., argparse.ArgumentParser]) -> None:
     demo = command("demo", _demo, "pretrain a small GPT, tune it on instructions, and test what it learned")
     demo.add_argument("--out", type=_path, default=Path("checkpoints/town"), help="where everything is written")
     demo.add_argument("--seed", type=_at_least(0), default=0, help="of the town, the weights and the batches")
     demo.add_argument("--control", action="store_true", help="also tune a model that was never pretrained")
 
-    finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries")
+
+def _add_finetune(command: Callable[..., argparse.ArgumentParser]) -> None:
+    finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries or conversations")
     finetune.add_argument("--model", type=_text, required=True, help=_MODEL)
-    finetune.add_argument("--data", type=_path, required=True, help="Alpaca entries, .json or .jsonl")
+    finetune.add_argument("--data", type=_path, required=True, help="entries or conversations, .json or .jsonl")
     finetune.add_argument("--out", type=_path, required=True, help="where the tuned checkpoint goes")
+    text = "pretraining text to mix in against forgetting: documents with an empty line between them"
+    finetune.add_argument("--text", type=_path, help=text)
+    finetune.add_argument("--text-share", type=float, default=0.3, help="share of the rows that is such text")
     finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
     finetune.add_argument("--epochs", type=_at_least(1), default=2, help="how often to go through the entries")
     finetune.add_argument("--batch-size", type=_at_least(1), default=8, help="entries in a step")
@@ -119,6 +125,20 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     finetune.add_argument("--warmup-steps", type=_at_least(0), help="None is a twentieth of all steps")
     finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
     finetune.add_argument("--template", default=None, help=_TEMPLATE)
+    finetune.add_argument(
+        "--arrangement",
+        choices=("per_session", "per_turn"),
+        default="per_session",
+        help="a conversation is one sample, or one for each turn",
+    )
+    rules = ("assistant", "last", "moss", "all")
+    finetune.add_argument("--loss-on", choices=rules, help="of conversations; None is the form's own rule")
+    finetune.add_argument(
+        "--special-tokens",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make tokens of the marks of a form of conversations",
+    )
     finetune.add_argument(
         "--too-long", choices=("drop", "cut", "raise"), default="drop", help="entries beyond the context"
     )
@@ -147,9 +167,15 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument("--model", type=_text, required=True, help=_MODEL)
     export.add_argument("--out", type=_path, required=True, help="where the folder goes")
 
-    chat = command("chat", _chat, "answer one instruction a line, until Ctrl-D")
+    chat = command("chat", _chat, "talk with a model, line by line, until Ctrl-D")
     chat.add_argument("--model", type=_text, required=True, help=_MODEL)
     chat.add_argument("--template", default=None, help=_TEMPLATE)
+    chat.add_argument("--system", default="", help="what is said to the model before the first turn")
+    chat.add_argument(
+        "--history",
+        action=argparse.BooleanOptionalAction,
+        help="answer with what was said before; None: if the model was tuned on conversations",
+    )
     _add_choices(chat)
 
 
@@ -213,8 +239,8 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from gptlab.data import load_entries
-    from gptlab.files import check_writable
+    from gptlab.data import load_entries_or_conversations
+    from gptlab.files import check_writable, read_text
     from gptlab.training import finetune
     from gptlab.training.processes import joined_processes
     from gptlab.weights import load_checkpoint
@@ -222,17 +248,18 @@ def _finetune(options: argparse.Namespace) -> None:
     names = (
         *("val_share", "epochs", "batch_size", "max_tokens", "micro_batches", "group_by_length", "packing"),
         *("learning_rate", "schedule", "warmup_steps", "train_on", "template", "too_long", "precision", "recompute"),
-        *("compile", "save_every", "keep", "resume", "seed"),
+        *("compile", "save_every", "keep", "resume", "seed", "arrangement", "loss_on", "special_tokens", "text_share"),
     )
     with joined_processes(options.device) as device:
-        entries = load_entries(options.data)
+        entries = load_entries_or_conversations(options.data)
+        text = [] if options.text is None else read_text(options.text).strip().split("\n\n")
         if options.out.exists() and Path(options.model).exists() and options.out.samefile(options.model):
             raise ValueError("--out must be another folder than --model, which would be lost")
         start = load_checkpoint(options.model, device, progress=not options.quiet)
         check_writable(options.out)
         chosen = {name: getattr(options, name) for name in names}
         show = {"tell": partial(print, flush=True), "progress": not options.quiet}
-        finetune(start, entries, options.out, **chosen, **show)
+        finetune(start, entries, options.out, text=text, **chosen, **show)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -268,31 +295,23 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _chat(options: argparse.Namespace) -> None:
+    from gptlab.chat import run_chat
+    from gptlab.data import ChatFormat
+    from gptlab.decoding import ChatSession
+
     model, tokenizer, template = _load(options)
-    end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
-    print(f"One instruction a line; Ctrl-C stops an answer, {end} ends.")
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:  # perhaps meant for an answer that had just ended
-            print(f"\n({end} ends)")
-            continue
-        if line:
-            try:
-                entry = {"instruction": line}
-                if _print_response(model, tokenizer, entry, template, options) == "prompt too long":
-                    print("(prompt too long)")
-            except ValueError as error:  # such as bytes that are no text; the conversation goes on
-                print(f"({error})")
-            except KeyboardInterrupt:
-                print(" (stopped)")
+    session = ChatSession(model, tokenizer, template, system=options.system)
+    session.set(**{name: value for name, value in _choices(options).items() if value is not None})
+    remembers = isinstance(template, ChatFormat) if options.history is None else options.history
+    run_chat(session, remembers=remembers, read=input)
 
 
 def _print_response(
-    model: GPTModel, tokenizer: Tokenizer, entry: dict[str, str], template: Template, options: argparse.Namespace
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    entry: dict[str, str],
+    template: Template | ChatFormat,
+    options: argparse.Namespace,
 ) -> str:
     """Print a response as it is written, and return why it ended."""
     from gptlab.decoding import stream_response
@@ -319,13 +338,13 @@ def _export(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace) -> Checkpoint:
     """Return the model that the options name, with the template that they name, if they do."""
-    from gptlab.data import load_template
+    from gptlab.data import find_template
     from gptlab.decoding import prepare_for_decoding
     from gptlab.devices import pick_device
     from gptlab.weights import load_checkpoint
 
     wanted = getattr(options, "template", None)
-    template = load_template(wanted) if wanted is not None else None
+    template = find_template(wanted) if wanted is not None else None
     found = load_checkpoint(options.model, pick_device(options.device), progress=not options.quiet)
     if getattr(options, "weights", "plain") != "plain":
         found = found._replace(model=prepare_for_decoding(found.model, options.weights))

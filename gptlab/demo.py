@@ -21,6 +21,7 @@ from gptlab.config import GPTConfig
 from gptlab.data import InstructionDataset, SlidingWindows, build_town, collate, encode_documents
 from gptlab.data.templates import load_template
 from gptlab.data.town import HELD_OUT, SKILL, Town
+from gptlab.data.town_talks import town_talks
 from gptlab.data.town_wordings import ATTRIBUTES
 from gptlab.decoding import exact_match, generate, respond
 from gptlab.files import check_writable, checkpoints_folder, read_json, to_json, write_text, write_together
@@ -155,8 +156,8 @@ def run_demo(
     """Run the town lesson, write everything it makes into `out`, and return its report.
 
     Args:
-        out: gets the checkpoint, corpus.txt, train.json, test.json, responses.json, losses.png and report.json, and
-            the model before tuning in its folder `base`.
+        out: gets the checkpoint, corpus.txt, train.json, test.json, responses.json, losses.png and report.json,
+            talks.json, conversations to tune on next, and the model before tuning in its folder `base`.
         seed: of the town, the weights and the order of the batches.
         control: also tune a model that was never pretrained.
         recipe: the settings.
@@ -208,6 +209,7 @@ def run_demo(
         "corpus.txt": town.corpus,
         "train.json": to_json(town.train),
         "test.json": to_json(town.test),
+        "talks.json": to_json([{"messages": talk.messages()} for talk in town_talks(town.asked, seed=seed)]),
         "responses.json": to_json(answered),
         "report.json": to_json(report),
     }
@@ -218,7 +220,7 @@ def run_demo(
     write_together(out, contents)
     _tell_answers(town, responses, tell)
     _tell_table(report, recall, tell)
-    tell(f"\nEverything is in {out}. Talk to it: gptlab chat --model {out}")
+    tell(f"\nEverything is in {out}. Ask it: gptlab chat --model {out}")
     return report
 
 

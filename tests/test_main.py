@@ -122,7 +122,7 @@ def test_chat_answers_line_by_line_and_survives_a_long_one(checkpoint_dir, monke
     monkeypatch.setattr("builtins.input", typing("Where is Fenn?", "", "x" * 500, "\udcff", "And the mill?"))
     code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--max-new-tokens", "5")
     assert (code, error) == (0, "")
-    assert "(prompt too long)" in told
+    assert "(prompt too long: the context holds 160 tokens)" in told
     assert "surrogate" in told
 
 
@@ -130,17 +130,17 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(checkpoint_dir, monkeypatch, ca
     monkeypatch.setattr("builtins.input", typing("one", "two"))
     answers = iter([True, False])
 
-    def stream_response(*_, **choices):
+    def ask(session, line):
         yield "Be"
         if next(answers):
             raise KeyboardInterrupt
         yield "ginning"
         return Response("Beginning", "stop")
 
-    monkeypatch.setattr("gptlab.decoding.stream_response", stream_response)
+    monkeypatch.setattr("gptlab.decoding.ChatSession.ask", ask)
     code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
     assert (code, error) == (0, "")
-    assert told.splitlines()[1:] == ["Be (stopped)", "Beginning", ""]
+    assert told.splitlines()[2:] == ["Be (stopped; this question is forgotten)", "Beginning", ""]
 
 
 def test_ctrl_c_between_two_answers_only_says_how_to_end(checkpoint_dir, monkeypatch, capsys):
@@ -150,9 +150,115 @@ def test_ctrl_c_between_two_answers_only_says_how_to_end(checkpoint_dir, monkeyp
         raise next(keys)
 
     monkeypatch.setattr("builtins.input", pressing)
-    code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--history")
     assert (code, error) == (0, "")
     assert told.splitlines()[1:] == ["", "(Ctrl-D ends)" if os.name != "nt" else "(Ctrl-Z and Enter ends)", ""]
+
+
+@pytest.fixture
+def talks(tmp_path):
+    talk = [("Where does Lumika live?", "In Fenn."), ("And her pet?", "A goat.")]
+    messages = [{"role": role, "content": text} for pair in talk for role, text in zip(("user", "assistant"), pair)]
+    path = tmp_path / "talks.json"
+    path.write_text(json.dumps([messages] * 20), encoding="utf-8")
+    return path
+
+
+def test_finetune_on_conversations_then_chat(checkpoint_dir, talks, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "talking"
+    options = ["--template", "chatml", "--epochs", "20", "--learning-rate", "5e-3", "--batch-size", "6", "--quiet"]
+    code, told, error = run(capsys, "finetune", "--model", checkpoint_dir, "--data", talks, "--out", out, *options)
+    assert (code, error) == (0, "")
+    assert "18 conversations to train on, 2 to validate; 0 dropped and 0 turns left out for the length of 161" in told
+    tuned = load_checkpoint(out)
+    assert {"<|im_start|>", "<|im_end|>"} <= tuned.tokenizer.special_tokens_set
+    assert (
+        tuned.model.cfg.vocab_size
+        == tuned.tokenizer.n_vocab
+        == load_checkpoint(checkpoint_dir).model.cfg.vocab_size + 2
+    )
+    assert tuned.template.name == "chatml"
+
+    saved = tmp_path / "said.json"
+    lines = ["Where does Lumika live?", "And her pet?", f"/save {saved}", "/clear", f"/load {saved}", "And her pet?"]
+    monkeypatch.setattr("builtins.input", typing(*lines))
+    code, told, error = run(capsys, "chat", "--model", out, "--max-new-tokens", "20")
+    assert (code, error) == (0, "")
+    said = ["In Fenn.", "A goat.", f"(2 turns saved to {saved})", "(cleared)", f"(2 turns read from {saved})"]
+    assert told.splitlines()[1:6] == said
+    code, told, _ = run(capsys, "generate", "--model", out, "Where does Lumika live?", "--max-new-tokens", "20")
+    assert (code, told) == (0, "In Fenn.\n")
+
+
+@pytest.mark.parametrize("arrangement", ["per_session", "per_turn"])
+def test_conversations_without_new_tokens(checkpoint_dir, talks, tmp_path, capsys, arrangement):
+    out, options = tmp_path / "talking", ["--template", "dialogue", "--arrangement", arrangement, "--epochs", "1"]
+    arguments = ["--model", checkpoint_dir, "--data", talks, "--out", out, "--no-special-tokens", "--quiet", *options]
+    code, told, error = run(capsys, "finetune", *arguments)
+    assert (code, error) == (0, "")
+    counts = ("18 conversations", "2") if arrangement == "per_session" else ("36 turns of conversations", "4")
+    assert f"{counts[0]} to train on, {counts[1]} to validate" in told
+    assert load_checkpoint(out).model.cfg == load_checkpoint(checkpoint_dir).model.cfg
+    again = run(capsys, "finetune", *arguments, "--resume")
+    assert (again[0], "finished" in again[1]) == (0, True)
+
+
+def test_text_is_mixed_in_against_forgetting(checkpoint_dir, data, tmp_path, capsys):
+    text = tmp_path / "corpus.txt"
+    text.write_text("The mill stands by the river.\n\nFenn has a market.\n\n" * 20, encoding="utf-8")
+    arguments = ["--model", checkpoint_dir, "--data", data, "--out", tmp_path / "out", "--epochs", "2", "--quiet"]
+    code, told, error = run(capsys, "finetune", *arguments, "--text", text, "--text-share", "0.5")
+    assert (code, error) == (0, "")
+    rows = {line.split()[0]: line.split() for line in told.splitlines() if line.startswith(("tuning", "text"))}
+    assert rows["tuning"][1:4] == ["18", "50.0%", "2.00"]
+    assert rows["text"][2] == "50.0%"
+    wrong = [
+        ("--text-share", "1", "text_share must be between 0 and 1, got 1.0"),
+        ("--max-tokens", "999", "max_tokens"),
+    ]
+    for option, value, message in wrong:
+        options = [*arguments[:4], "--out", tmp_path / "other", "--quiet", "--text", text, option, value]
+        assert message in fails(capsys, "finetune", *options)
+    assert "there is no file" in fails(capsys, "finetune", *arguments, "--text", tmp_path / "nowhere.txt")
+
+
+def test_wrong_conversations_and_settings_are_said(checkpoint_dir, talks, tmp_path, capsys):
+    arguments = ["finetune", "--model", checkpoint_dir, "--data", talks, "--out", tmp_path / "out", "--quiet"]
+    assert "too_long='cut' is not for conversations" in fails(capsys, *arguments, "--too-long", "cut")
+    content = json.loads(talks.read_text(encoding="utf-8"))
+    content[3] = content[3][1:]
+    talks.write_text(json.dumps(content), encoding="utf-8")
+    assert "record 4: message 1 is from the assistant" in fails(capsys, *arguments)
+    talks.write_text(json.dumps([content[0], content[0][:3]]), encoding="utf-8")
+    assert "conversation 2: turn 2 has no answer" in fails(capsys, *arguments)
+    talks.write_text(json.dumps([[{"role": "user", "content": "x" * 900}, {"role": "assistant", "content": "y"}]]))
+    assert "no conversation to train on: 1 given, 1 dropped and 0 turns" in fails(capsys, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_commands_of_the_chat(checkpoint_dir, tmp_path, monkeypatch, capsys):
+    missing = tmp_path / "missing.json"
+    lines = {
+        "/help": "/clear             forget",
+        "/settings temperature 0.5": "temperature         0.5",
+        "/settings top-k = 7": "top_k               7",
+        "/settings moss": "repetition_penalty  1.02",
+        "/settings top_k none": "top_k               None",
+        "/settings top_p 7": "(top_p must be in [0, 1], got 7)",
+        "/settings heat 7": "(no setting is called 'heat'; there are max_new_tokens, temperature",
+        "/settings temperature hot": "(/settings temperature needs a number or none, got 'hot')",
+        "/save": "(/save needs a file)",
+        f"/save {tmp_path / 'said.json'}": "(there is nothing to save: nothing was said yet)",
+        f"/load {missing}": f"(there is no file {missing})",
+        "/dance": "(no command is called /dance; /help tells them all)",
+    }
+    monkeypatch.setattr("builtins.input", typing(*lines))
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
+    assert (code, error) == (0, "")
+    place = 0
+    for expected in lines.values():
+        place = told.index(expected, place) + 1
+    assert list(tmp_path.glob("*.json")) == []
 
 
 def test_how_tokens_are_chosen_can_be_said(checkpoint_dir, capsys):

@@ -23,6 +23,8 @@ TooLong = Literal["raise", "drop", "cut"]
 def load_entries(path: str | Path, *, needs: Sequence[str] = ("instruction", "output")) -> list[dict[str, Any]]:
     """Read a JSON list of entries, or JSON Lines when the name ends in .jsonl.
 
+    WizardLM's file of instructions has Alpaca's keys; records of Dolly's get them here.
+
     Args:
         path: UTF-8, with or without a byte-order mark.
         needs: the keys that every entry must have.
@@ -31,14 +33,20 @@ def load_entries(path: str | Path, *, needs: Sequence[str] = ("instruction", "ou
         FileNotFoundError: there is no such file.
         ValueError: not JSON, not a list, empty, or an entry lacks a key (the message names its number from 1).
     """
-    entries = _read_lines(path) if Path(path).suffix == ".jsonl" else read_json(path)
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} must hold a JSON list of entries, got a {type(entries).__name__}")
-    if not entries:
-        raise ValueError(f"{path} holds no entries")
+    entries = [dolly_entry(record) if _is_of_dolly(record) else record for record in read_records(path)]
     for number, entry in enumerate(entries, start=1):
         check_entry(entry, f"{path}: entry {number}", needs=needs)
     return entries
+
+
+def dolly_entry(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of Dolly's file as an Alpaca entry; what else it has, such as `category`, stays.
+
+    >>> dolly_entry({"instruction": "Who?", "context": "", "response": "Ada.", "category": "open_qa"})
+    {'instruction': 'Who?', 'input': '', 'output': 'Ada.', 'category': 'open_qa'}
+    """
+    names = {"context": "input", "response": "output"}
+    return {names.get(key, key): value for key, value in record.items()}
 
 
 def save_entries(path: str | Path, entries: Sequence[Entry]) -> None:
@@ -162,6 +170,25 @@ class InstructionDataset(Dataset):
         longest_one = f" (the longest has {longest} tokens)" if longest else ""
         context = self.context_length
         return f"{len(self.dropped)} dropped and {len(self.cut)} cut for the context of {context}{longest_one}"
+
+
+def _is_of_dolly(record: Any) -> bool:
+    return isinstance(record, Mapping) and {"instruction", "context", "response"} <= set(record)
+
+
+def read_records(path: str | Path) -> list[Any]:
+    """Return what a JSON list holds, or JSON Lines when the name ends in .jsonl.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not UTF-8, not JSON, not a list, or empty.
+    """
+    entries = _read_lines(path) if Path(path).suffix == ".jsonl" else read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} must hold a JSON list of entries, got a {type(entries).__name__}")
+    if not entries:
+        raise ValueError(f"{path} holds no entries")
+    return entries
 
 
 def _read_lines(path: str | Path) -> list[Any]:

@@ -7,9 +7,10 @@ on where a token happens to begin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 from gptlab.tokenizer import Tokenizer, as_tokenizer, control_id
 
@@ -37,15 +38,42 @@ class Example(NamedTuple):
     trained: list[bool]
 
 
-def encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> Example:
+def encode(
+    segments: Iterable[Segment], tokenizer: Tokenizer, *, missing: Literal["error", "text"] = "error"
+) -> Example:
     """Tokenise each segment on its own and join them.
 
+    Args:
+        segments: in their order.
+        tokenizer: with the control tokens.
+        missing: what becomes of a control segment that is no special token of the tokenizer: an error, or the letters
+            of its name, as text.
+
     Raises:
-        ValueError: a control segment is no special token of the tokenizer.
+        ValueError: a control segment is no special token, and missing is "error".
     """
     tokenizer, example = as_tokenizer(tokenizer), Example([], [])
+    known = tokenizer.special_tokens_set
     for segment in segments:
-        ids = [control_id(tokenizer, segment.text)] if segment.control else tokenizer.encode_ordinary(segment.text)
+        if segment.control and (missing == "error" or segment.text in known):
+            ids = [control_id(tokenizer, segment.text)]
+        else:
+            ids = tokenizer.encode_ordinary(segment.text)
         example.ids.extend(ids)
         example.trained.extend([segment.trained] * len(ids))
     return example
+
+
+def no_loss_spans(trained: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return where nothing is learned, as MOSS's code calls it: (begin, end) of each run, the end not in it.
+
+    >>> no_loss_spans([False, False, True, False, True])
+    [(0, 2), (3, 4)]
+    """
+    spans, place = [], 0
+    for learned, run in groupby(trained):
+        end = place + len(list(run))
+        if not learned:
+            spans.append((place, end))
+        place = end
+    return spans

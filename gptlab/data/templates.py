@@ -52,6 +52,15 @@ class Template:
         template = self.prompt_input if given else self.prompt_no_input
         return _fill(template, {"instruction": instruction, "input": given})
 
+    def prompt_segments(self, entry: Mapping[str, Any]) -> list[Segment]:
+        """Return the prompt as a segment."""
+        return [Segment(self.prompt(entry), trained=False)]
+
+    @property
+    def end_of_answer(self) -> Segment:
+        """The token that ends an answer."""
+        return Segment(END_OF_TEXT, trained=True, control=True)
+
     def segments(self, entry: Mapping[str, Any], train_on: TrainOn = "response") -> list[Segment]:
         """Return the prompt, the output and the end-of-text token that teaches where to stop.
 
@@ -67,7 +76,7 @@ class Template:
         return [
             Segment(self.prompt(entry), trained=train_on == "all"),
             Segment(entry["output"], trained=True),
-            Segment(END_OF_TEXT, trained=True, control=True),
+            self.end_of_answer,
         ]
 
     def to_dict(self) -> dict[str, str]:
@@ -114,6 +123,9 @@ def template_from_dict(content: Mapping[str, Any]) -> Template:
         lost = [slot for slot in slots if slot not in known[key]]
         if lost:
             raise ValueError(f"template {known['name']!r}: {key!r} must hold {' and '.join(lost)}")
+        strange = [slot for slot in re.findall(r"\{[A-Za-z_]\w*\}", known[key]) if slot not in slots]
+        if strange:
+            raise ValueError(f"template {known['name']!r}: {key!r} has {strange[0]}; allowed are {' and '.join(slots)}")
     return Template(**known)
 
 

@@ -1,12 +1,14 @@
 """Decoding: let the model write, and answer instructions with it."""
 
 from gptlab.decoding.beam import Hypothesis, beam_search
+from gptlab.decoding.chat import ChatSession
 from gptlab.decoding.generate import Generated, generate, stream
 from gptlab.decoding.perplexity import Perplexity, perplexity
 from gptlab.decoding.prepare import prepare_for_decoding
 from gptlab.decoding.respond import Response, exact_match, respond, stream_response
 
 __all__ = [
+    "ChatSession",
     "Generated",
     "Hypothesis",
     "Perplexity",

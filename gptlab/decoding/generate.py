@@ -10,7 +10,7 @@ import torch
 from gptlab.decoding.filters import Filter, compose
 from gptlab.decoding.steps import Reason, Settings, Step, decode
 from gptlab.decoding.text import TextWriter
-from gptlab.model import GPTModel, evaluation_mode
+from gptlab.model import GPTModel, KVCache, evaluation_mode
 
 
 class Generated(NamedTuple):
@@ -126,6 +126,7 @@ def stream(
     stop: str | Sequence[str] = (),
     seed: int | None = None,
     past_context: str = "stop",
+    cache: KVCache | None = None,
     **choices: Any,
 ) -> Generator[str, None, Generated]:
     """Yield the text that the model writes after `prompt`, as it comes, never half a character.
@@ -142,16 +143,20 @@ def stream(
         stop: strings with which it ends.
         seed: see there.
         past_context: see there.
+        cache: keys and values of the prompt's first tokens, which are then not read again; not of its last, whose
+            logits are wanted. It gets those of all that is read.
         choices: temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram, filters.
 
     Raises:
-        ValueError: as for `generate`, when the first piece is asked for.
+        ValueError: as for `generate`, when the first piece is asked for; or the cache holds too much.
     """
     settings = _settings(model, max_new_tokens, eos_id, seed, past_context, None, choices)
     written = _Written(TextWriter(tokenizer, _check_stop(stop, tokenizer)))
     check_prompts(model, [prompt], slide=settings.slide)
+    if cache is not None and not cache.length < len(prompt) <= model.cfg.context_length:
+        raise ValueError(f"the cache holds {cache.length} tokens, which must be fewer than the prompt's {len(prompt)}")
     ended: set[int] = set()
-    all_steps = decode(model, {0: prompt}, settings, ended) if max_new_tokens else iter(())
+    all_steps = decode(model, {0: prompt}, settings, ended, cache) if max_new_tokens else iter(())
     while True:
         with evaluation_mode(model):
             steps = next(all_steps, None)

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
+from gptlab.data import ChatFormat, Template, as_conversation, encode, find_template
 from gptlab.data.instruction import check_entry
-from gptlab.data.templates import Template, load_template
 from gptlab.decoding.generate import generate, stream
 from gptlab.model import GPTModel
 from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
@@ -26,7 +26,7 @@ def respond(
     model: GPTModel,
     tokenizer: Tokenizer,
     entries: Sequence[Mapping[str, Any]],
-    template: str | Path | Template,
+    template: str | Path | Template | ChatFormat,
     *,
     max_new_tokens: int = 128,
     batch_size: int = 32,
@@ -40,8 +40,9 @@ def respond(
     Args:
         model: left in the mode that it was in.
         tokenizer: the model's.
-        entries: with an instruction; an output is not looked at.
-        template: the form that the model was tuned with: a Template, a name, or a path.
+        entries: with an instruction; an output is not looked at. For a ChatFormat conversations, too, whose last
+            question is answered.
+        template: the form that the model was tuned with: a Template, a ChatFormat, a name, or a path.
         max_new_tokens: the longest response.
         batch_size: entries answered together; they are taken in order of length.
         progress: whether to show a bar.
@@ -50,12 +51,10 @@ def respond(
     Raises:
         ValueError: an entry has no instruction, or a setting is out of its range.
     """
+    template, tokenizer = find_template(template), as_tokenizer(tokenizer)
     for number, entry in enumerate(entries, start=1):
-        check_entry(entry, f"entry {number}", needs=["instruction"])
-    if not isinstance(template, Template):
-        template = load_template(template)
-    tokenizer = as_tokenizer(tokenizer)
-    prompts = [tokenizer.encode_ordinary(template.prompt(entry)) for entry in entries]
+        _check(entry, f"entry {number}", template)
+    prompts = [prompt_ids(template, entry, tokenizer) for entry in entries]
     readable = [number for number, prompt in enumerate(prompts) if len(prompt) < model.cfg.context_length]
     responses = [Response("", "prompt too long")] * len(prompts)
     with tqdm(total=len(readable), desc="answering", disable=not progress) as bar:
@@ -63,7 +62,7 @@ def respond(
             model,
             [prompts[number] for number in readable],
             max_new_tokens=max_new_tokens,
-            eos_id=control_id(tokenizer, END_OF_TEXT),
+            **endings(template, tokenizer),
             tokenizer=tokenizer,
             return_details=True,
             alternatives=None,
@@ -80,7 +79,7 @@ def stream_response(
     model: GPTModel,
     tokenizer: Tokenizer,
     entry: Mapping[str, Any],
-    template: str | Path | Template,
+    template: str | Path | Template | ChatFormat,
     *,
     max_new_tokens: int = 128,
     **choices: Any,
@@ -92,14 +91,13 @@ def stream_response(
     Raises:
         ValueError: as `respond`, when the first piece is asked for.
     """
-    check_entry(entry, "the entry", needs=["instruction"])
-    template = template if isinstance(template, Template) else load_template(template)
-    tokenizer = as_tokenizer(tokenizer)
-    prompt = tokenizer.encode_ordinary(template.prompt(entry))
+    template, tokenizer = find_template(template), as_tokenizer(tokenizer)
+    _check(entry, "the entry", template)
+    prompt = prompt_ids(template, entry, tokenizer)
     if len(prompt) >= model.cfg.context_length:
         return Response("", "prompt too long")
-    eos_id = control_id(tokenizer, END_OF_TEXT)
-    pieces = stream(model, prompt, tokenizer=tokenizer, max_new_tokens=max_new_tokens, eos_id=eos_id, **choices)
+    ends = endings(template, tokenizer)
+    pieces = stream(model, prompt, tokenizer=tokenizer, max_new_tokens=max_new_tokens, **ends, **choices)
     begun = False
     while True:
         try:
@@ -110,6 +108,32 @@ def stream_response(
         if piece:
             begun = True
             yield piece
+
+
+def _check(entry: Any, where: str, template: Template | ChatFormat) -> None:
+    if isinstance(template, ChatFormat):
+        as_conversation(entry, where)
+    else:
+        check_entry(entry, where, needs=["instruction"])
+
+
+def prompt_ids(template: Template | ChatFormat, asked: Any, tokenizer: Tokenizer) -> list[int]:
+    """Return what the model reads before it answers an entry, or the last question of a conversation."""
+    return encode(template.prompt_segments(asked), tokenizer, missing="text").ids
+
+
+def endings(template: Template | ChatFormat, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return how `generate` knows that an answer is over: `eos_id`, and `stop` where the mark is no token.
+
+    Raises:
+        ValueError: the mark is end-of-text, and the tokenizer has none.
+    """
+    mark = template.end_of_answer
+    if mark.text != END_OF_TEXT and (not mark.control or mark.text not in tokenizer.special_tokens_set):
+        known = {END_OF_TEXT} & set(tokenizer.special_tokens_set)
+        return {"eos_id": [control_id(tokenizer, name) for name in known], "stop": mark.text}
+    ends = {mark.text, *({END_OF_TEXT} & set(tokenizer.special_tokens_set))}
+    return {"eos_id": [control_id(tokenizer, name) for name in ends]}
 
 
 def exact_match(responses: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> float:

@@ -69,7 +69,11 @@ class Step(NamedTuple):
 
 @torch.no_grad()
 def decode(
-    model: GPTModel, prompts: dict[int, Sequence[int]], settings: Settings, ended: set[int]
+    model: GPTModel,
+    prompts: dict[int, Sequence[int]],
+    settings: Settings,
+    ended: set[int],
+    cache: KVCache | None = None,
 ) -> Iterator[list[Step]]:
     """Yield the new tokens of all rows, step by step, until every row has ended.
 
@@ -78,12 +82,13 @@ def decode(
         prompts: number -> token ids; the number decides what is drawn.
         settings: see there.
         ended: the caller adds the numbers of rows that are to end, between two steps.
+        cache: holds the first tokens of a single prompt, but not its last, and gets all that is read.
     """
     context = model.cfg.context_length
     tokens = {number: list(prompt) for number, prompt in prompts.items()}
     streams = {number: _stream(settings.seed, number) for number in prompts} if settings.sample else {}
     sliding = [number for number in prompts if len(prompts[number]) > context]
-    remembered = _Remembered(model, {number: tokens[number] for number in prompts if number not in sliding})
+    remembered = _Remembered(model, {number: tokens[number] for number in prompts if number not in sliding}, cache)
     while remembered.rows or sliding:
         parts = [remembered.read()] if remembered.rows else []
         if sliding:
@@ -119,10 +124,10 @@ def decode(
 class _Remembered:
     """The rows that fit into the context: a cache of what was read, and what is to be read next."""
 
-    def __init__(self, model: GPTModel, prompts: dict[int, list[int]]) -> None:
+    def __init__(self, model: GPTModel, prompts: dict[int, list[int]], cache: KVCache | None) -> None:
         self.model, self.rows = model, list(prompts)
-        self.cache = KVCache(model.cfg.n_layers)
-        past = self._read_shared_beginning(list(prompts.values()))
+        self.cache = KVCache(model.cfg.n_layers) if cache is None else cache
+        past = self._read_shared_beginning(list(prompts.values())) if cache is None else cache.length
         T = max(map(len, prompts.values()), default=past) - past
         ids = torch.zeros(len(prompts), T, dtype=torch.int64)
         visible = torch.ones(len(prompts), past + T + model.cfg.context_length, dtype=torch.bool)
@@ -155,7 +160,10 @@ class _Remembered:
         return self.model.out_head(features[:, -1])
 
     def keep(self, chosen: dict[int, int]) -> None:
-        """Go on with these rows only, number -> the token to read next."""
+        """Go on with these rows only, number -> the token to read next; without any, the cache stays as it is."""
+        if not chosen:
+            self.rows = []
+            return
         alive = [row for row, number in enumerate(self.rows) if number in chosen]
         if len(alive) < len(self.rows):
             last = [row for row in alive if row >= len(alive)]  # they move to where a row has ended: few are copied

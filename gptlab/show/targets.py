@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -19,7 +19,7 @@ _IGNORED = "background:#e6e6e6;color:#555555;border-radius:2px;padding:0 1px"
 
 
 @dataclass(frozen=True)
-class _Piece:
+class ShownToken:
     """A token of a row: its text, and what is said when the mouse is over it."""
 
     text: str
@@ -34,19 +34,21 @@ class Targets:
     Attributes:
         rows: the tokens of each row.
         warnings: what looks wrong, one sentence each, with the row's number from 1.
+        names: what the rows are called; none are numbered.
     """
 
-    rows: Sequence[Sequence[_Piece]]
+    rows: Sequence[Sequence[ShownToken]]
     warnings: Sequence[str]
+    names: Sequence[str] = ()
 
     def __str__(self) -> str:
         lines = []
-        for number, row in enumerate(self.rows, start=1):
+        for name, row in self._named():
             shown = "".join(
                 f"[{piece.text}]" * count if piece.trained else _repeat(piece.text, count)
                 for piece, count in _runs(row)
             )
-            lines.append(f"row {number} ({_count(row)}): {shown}")
+            lines.append(f"{name} ({_count(row)}): {shown}")
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
 
     __repr__ = __str__
@@ -54,12 +56,17 @@ class Targets:
     def _repr_html_(self) -> str:
         """Return what a notebook shows. <mark> and <b> stay where a code host takes the colours away."""
         parts = []
-        for number, row in enumerate(self.rows, start=1):
+        for name, row in self._named():
             tokens = "<wbr>".join(_html(piece, count) for piece, count in _runs(row))
-            parts.append(f"<p style='line-height:1.8'>row {number} ({_count(row)}): <code>{tokens}</code></p>")
+            title = f"{escape(name)} ({_count(row)})"
+            parts.append(f"<p style='line-height:1.8'>{title}: <code>{tokens}</code></p>")
         parts += [f"<p><b>Warning:</b> {escape(warning)}</p>" for warning in self.warnings]
         key = f"<mark style='{_TRAINED}'><b>trained</b></mark> <span style='{_IGNORED}'>ignored</span>"
         return f"<div>{''.join(parts)}<p>{key}</p></div>"
+
+    def _named(self) -> Iterator[tuple[str, Sequence[ShownToken]]]:
+        names = self.names or [f"row {number}" for number in range(1, len(self.rows) + 1)]
+        return zip(names, self.rows)
 
 
 def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: int = 8, stops: bool = True) -> Targets:
@@ -99,13 +106,13 @@ def show_targets(inputs: Tensor, targets: Tensor, tokenizer: Any, *, max_rows: i
     return Targets(rows, warnings)
 
 
-def _pieces(given: list[int], wanted: list[int], tokenizer: Any) -> list[_Piece]:
+def _pieces(given: list[int], wanted: list[int], tokenizer: Any) -> list[ShownToken]:
     """Return the tokens of one row: the first input, and then what follows each input."""
-    pieces = [_Piece(token_text(tokenizer, given[0]), False, given[0])]
+    pieces = [ShownToken(token_text(tokenizer, given[0]), False, given[0])]
     for target, following in zip(wanted, [*given[1:], None]):
         token = following if target == IGNORE_INDEX else target
         text = "…" if token is None else token_text(tokenizer, token)
-        pieces.append(_Piece(text, target != IGNORE_INDEX, token))
+        pieces.append(ShownToken(text, target != IGNORE_INDEX, token))
     return pieces
 
 
@@ -124,7 +131,7 @@ def _warnings(given: list[int], wanted: list[int], end_of_text: int | None) -> l
     return found
 
 
-def _runs(row: Sequence[_Piece]) -> list[tuple[_Piece, int]]:
+def _runs(row: Sequence[ShownToken]) -> list[tuple[ShownToken, int]]:
     """Return each token with how often it stands there in a row: padding is long and says little."""
     return [(piece, len(list(same))) for piece, same in groupby(row)]
 
@@ -133,12 +140,12 @@ def _repeat(text: str, count: int) -> str:
     return text * count if count < 4 else f"{text}×{count}"
 
 
-def _html(piece: _Piece, count: int) -> str:
+def _html(piece: ShownToken, count: int) -> str:
     title = "" if piece.id is None else f" title='id {piece.id}'"
     if piece.trained:
         return f"<mark style='{_TRAINED}'{title}><b>{escape(piece.text)}</b></mark>" * count
     return f"<span style='{_IGNORED}'{title}>{escape(_repeat(piece.text, count))}</span>"
 
 
-def _count(row: Sequence[_Piece]) -> str:
+def _count(row: Sequence[ShownToken]) -> str:
     return f"{sum(piece.trained for piece in row)} of {len(row) - 1} trained"

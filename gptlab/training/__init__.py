@@ -18,12 +18,15 @@ from gptlab.training.loss import evaluate, next_token_loss
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.rate_search import RateSearch, find_learning_rate
 from gptlab.training.schedule import warmup_constant, warmup_cosine
+from gptlab.training.stages import Stage, StagesHistory, train_stages
 
 __all__ = [
     "TrainingCheckpoints",
     "Estimate",
     "Hook",
     "RateSearch",
+    "Stage",
+    "StagesHistory",
     "estimate",
     "find_learning_rate",
     "Classifier",
@@ -38,6 +41,7 @@ __all__ = [
     "next_token_loss",
     "save_classifier",
     "train",
+    "train_stages",
     "warmup_constant",
     "warmup_cosine",
 ]

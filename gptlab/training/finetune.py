@@ -1,10 +1,11 @@
-"""Tune a checkpoint on instruction entries: split, look whether it fits, train, save, and go on after a stop."""
+"""Tune a checkpoint on entries or conversations: split, see whether it fits, train, save, and go on after a stop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,27 @@ from typing import Any, Literal
 
 import torch
 
-from gptlab.data import Example, InstructionDataset, make_loader, split_entries
+from gptlab.data import (
+    ChatFormat,
+    ConversationDataset,
+    Example,
+    InstructionDataset,
+    Mixture,
+    Template,
+    find_format,
+    find_template,
+    is_entry,
+    load_template,
+    make_loader,
+    split_entries,
+    text_examples,
+)
+from gptlab.data.conversation_dataset import Arrangement
 from gptlab.data.instruction import TooLong
-from gptlab.data.templates import Template, TrainOn, load_template
+from gptlab.data.templates import TrainOn
 from gptlab.files import read_json, to_json, write_text
-from gptlab.tokenizer import tokenizer_files
+from gptlab.model import GPTModel
+from gptlab.tokenizer import Tokenizer, tokenizer_files, with_special_tokens
 from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.estimate import foresee
 from gptlab.training.history import History, history_from_dict
@@ -24,7 +41,7 @@ from gptlab.training.loop import train
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number, wait_for_all
 from gptlab.training.schedule import choose_schedule
-from gptlab.weights import Checkpoint, load_checkpoint, save_checkpoint
+from gptlab.weights import Checkpoint, add_special_tokens, load_checkpoint, save_checkpoint
 from gptlab.weights.checkpoint import FORMAT, check_replaceable
 
 FINISHED = "history.json"  # what a run leaves when it is over: its settings and its history
@@ -32,7 +49,7 @@ FINISHED = "history.json"  # what a run leaves when it is over: its settings and
 
 def finetune(
     start: Checkpoint,
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Any],
     out: str | Path,
     *,
     val_share: float = 0.1,
@@ -46,7 +63,12 @@ def finetune(
     schedule: Literal["cosine", "constant"] = "cosine",
     warmup_steps: int | None = None,
     train_on: TrainOn = "response",
-    template: str | Path | Template | None = None,
+    template: str | Path | Template | ChatFormat | None = None,
+    arrangement: Arrangement = "per_session",
+    loss_on: str | None = None,
+    special_tokens: bool = True,
+    text: Sequence[str] = (),
+    text_share: float = 0.3,
     too_long: TooLong = "drop",
     precision: str = "float32",
     recompute: bool = False,
@@ -68,7 +90,7 @@ def finetune(
 
     Args:
         start: what to begin with; it stays on its device.
-        entries: Alpaca entries.
+        entries: Alpaca entries, or conversations of any form that `as_conversation` knows.
         out: the directory of the new checkpoint.
         val_share: the share of the entries that is only measured, in (0, 1).
         epochs: how often to go through the other entries.
@@ -82,8 +104,16 @@ def finetune(
         schedule: what the rate does after the warm-up: "cosine" falls to a tenth, "constant" stays.
         warmup_steps: in which the rate rises; None is a twentieth of all steps.
         train_on: "response" or "all".
-        template: None keeps that of `start`, or takes Alpaca's for a model that was never tuned and so has "plain".
-        too_long: what becomes of entries beyond the context; see `InstructionDataset`.
+        template: for entries a template, for conversations a format, see `find_format`. None keeps that of `start`, or
+            takes Alpaca's for a model that was never tuned and so has "plain".
+        arrangement: of conversations: "per_session", one sample, or "per_turn", one for each turn.
+        loss_on: of conversations: a loss rule, see `render`; None is the format's own.
+        special_tokens: whether the format's marks become tokens, for which the model grows.
+        text: documents of pretraining text that are mixed in, with the loss on all their tokens, so that the model
+            does not forget what it read.
+        text_share: the share of a step's rows that is such text, in (0, 1).
+        too_long: what becomes of entries beyond the context; see `InstructionDataset`. Of conversations whole turns
+            are left out, see `ConversationDataset`; "cut" is not for them.
         precision: of the matrix products: "float32", "bfloat16" or "float16".
         recompute: whether blocks are computed twice to save memory; see `train`.
         compile: whether to compile the blocks; see `train`.
@@ -107,17 +137,20 @@ def finetune(
     chosen = {name: value for name, value in locals().items() if name in _DECISIVE}
     _check_counts(epochs, batch_size, micro_batches)
     tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
-    out, (model, tokenizer, template) = Path(out), _with_template(start, template)
-    context = model.cfg.context_length
-
-    dataset = InstructionDataset(entries, tokenizer, template, train_on, context_length=context, too_long=too_long)
-    training, validation = split_entries(dataset.examples, val_share, seed=seed)
-    tell(f"{len(training)} entries to train on, {len(validation)} to validate; {dataset.length_report()}")
-    run = _Run(out, chosen | _digests(start, dataset.examples, template), save_every, keep, resume, tell)
+    out, context = Path(out), start.model.cfg.context_length
+    conversations = {"arrangement": arrangement, "loss_on": loss_on, "special_tokens": special_tokens}
+    dataset, start = _prepare(_with_template(start, template), entries, train_on, too_long, **conversations)
+    model = start.model
+    training, validation = _split(dataset, val_share, seed)
+    tell(f"{len(training)} {_kind(dataset)} to train on, {len(validation)} to validate; {dataset.length_report()}")
+    run = _Run(out, chosen | _digests(start, dataset.examples, text), save_every, keep, resume, tell)
     if run.finished is not None:
         model.load_state_dict(load_checkpoint(out).model.state_dict())
         return run.finished
     loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
+    if text:
+        training = _with_text(training, text, text_share, start.tokenizer, seed)
+        tell(str(training.report(epochs)))
     batches = loader(training, group_by_length=group_by_length, packing=context if packing else None)
     optimizer, steps = make_optimizer(model, learning_rate), epochs * len(batches)
     warmup_steps = round(0.05 * steps) if warmup_steps is None else warmup_steps
@@ -125,15 +158,13 @@ def finetune(
     tell(foresee(model, batches, steps, micro_batches=micro_batches, recompute=recompute))
 
     def after_epoch(epoch: int, history: History) -> None:
-        run.save(Checkpoint(model, tokenizer, template))
+        run.save(start)
         before, now = history.validation[0][1], history.validation[-1][1]
         tell(
             f"epoch {epoch} of {epochs}: validation loss {now:.3f} nats per token ({before:.3f} before); saved to {out}"
         )
 
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + process_number())  # of dropout
+    with _dropout_from(seed, model):
         history = train(
             model,
             batches,
@@ -155,9 +186,19 @@ def finetune(
     return history
 
 
+@contextmanager
+def _dropout_from(seed: int, model: GPTModel) -> Iterator[None]:
+    """Begin the random numbers of dropout anew, and put the former back afterwards."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed + process_number())
+        yield
+
+
 _DECISIVE = (  # what the result depends on; a run that goes on must have these in common with the one before
     *("val_share", "epochs", "batch_size", "max_tokens", "group_by_length", "packing", "learning_rate", "schedule"),
-    *("warmup_steps", "train_on", "too_long", "precision", "seed"),
+    *("warmup_steps", "train_on", "arrangement", "loss_on", "special_tokens", "text_share", "too_long", "precision"),
+    "seed",
 )
 
 
@@ -208,15 +249,71 @@ def _check_counts(epochs: int, batch_size: int, micro_batches: int) -> None:
         raise ValueError(f"batch_size must divide into micro_batches{processes}, got {batch_size} and {micro_batches}")
 
 
-def _with_template(start: Checkpoint, template: str | Path | Template | None) -> Checkpoint:
+def _with_template(start: Checkpoint, template: str | Path | Template | ChatFormat | None) -> Checkpoint:
     if template is None:
         template = load_template("alpaca") if start.template.name == "plain" else start.template
-    elif not isinstance(template, Template):
-        template = load_template(template)
-    return start._replace(template=template)
+    return start._replace(template=find_template(template))
 
 
-def _digests(start: Checkpoint, examples: Sequence[Example], template: Template) -> dict[str, Any]:
+def _prepare(
+    start: Checkpoint,
+    entries: Sequence[Any],
+    train_on: TrainOn,
+    too_long: TooLong,
+    arrangement: Arrangement,
+    loss_on: str | None,
+    special_tokens: bool,
+) -> tuple[InstructionDataset | ConversationDataset, Checkpoint]:
+    """Return the examples, and what to begin with: for conversations with their format, and its marks as tokens."""
+    model, tokenizer, template = start
+    context = model.cfg.context_length
+    if isinstance(template, Template) and all(map(is_entry, entries)):
+        options = {"context_length": context, "too_long": too_long}
+        return InstructionDataset(entries, tokenizer, template, train_on, **options), start
+    if too_long == "cut":
+        raise ValueError("too_long='cut' is not for conversations: whole turns are left out ('drop'), or 'raise'")
+    form = find_format(template)
+    marks = form.markers if special_tokens else []
+    dataset = ConversationDataset(
+        entries,
+        with_special_tokens(tokenizer, marks),
+        format=form,
+        arrangement=arrangement,
+        max_length=context + 1,
+        loss_on="all" if loss_on is None and train_on == "all" else loss_on,
+    )
+    if too_long == "raise" and (dataset.dropped or dataset.dropped_turns):
+        raise ValueError(f"too_long is 'raise': {dataset.length_report()}")
+    return dataset, Checkpoint(model, add_special_tokens(model, tokenizer, marks), form)
+
+
+def _with_text(training: list[Example], text: Sequence[str], share: float, tokenizer: Tokenizer, seed: int) -> Mixture:
+    """Return the examples mixed with windows of text; every example comes once in an epoch."""
+    if not 0 < share < 1:
+        raise ValueError(f"text_share must be between 0 and 1, got {share}")
+    longest = max(len(example.ids) for example in training) - 1
+    sets = {"tuning": training, "text": text_examples(text, tokenizer, longest)}
+    count = round(len(training) / (1 - share))
+    return Mixture(sets, weights={"tuning": 1 - share, "text": share}, examples=count, seed=seed)
+
+
+def _split(
+    dataset: InstructionDataset | ConversationDataset, share: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Split off validation; the samples of one conversation stay together."""
+    if isinstance(dataset, InstructionDataset):
+        return split_entries(dataset.examples, share, seed=seed)
+    parts = split_entries(dataset.by_conversation(), share, seed=seed)
+    return tuple([example for samples in part for example in samples] for part in parts)
+
+
+def _kind(dataset: InstructionDataset | ConversationDataset) -> str:
+    if isinstance(dataset, InstructionDataset):
+        return "entries"
+    return "conversations" if dataset.arrangement == "per_session" else "turns of conversations"
+
+
+def _digests(start: Checkpoint, examples: Sequence[Example], text: Sequence[str]) -> dict[str, Any]:
     """Return short marks of what training begins with, in which any difference shows."""
     beginning = hashlib.sha256()
     for weight in start.model.parameters():
@@ -226,7 +323,8 @@ def _digests(start: Checkpoint, examples: Sequence[Example], template: Template)
         "weights": beginning.hexdigest()[:16],
         "tokenizer": _digest(tokenizer_files(start.tokenizer)),
         "dataset": _digest([list(example) for example in examples]),
-        "template": _digest(template.to_dict()),
+        "text": _digest(list(text)),
+        "template": _digest(start.template.to_dict()),
     }
 
 

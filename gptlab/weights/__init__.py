@@ -3,9 +3,11 @@
 from gptlab.weights.checkpoint import Checkpoint, load_checkpoint, load_gpt2, save_checkpoint
 from gptlab.weights.gpt2 import assign_check, load_weights
 from gptlab.weights.huggingface import export_huggingface
+from gptlab.weights.special_tokens import add_special_tokens
 
 __all__ = [
     "Checkpoint",
+    "add_special_tokens",
     "assign_check",
     "export_huggingface",
     "load_checkpoint",

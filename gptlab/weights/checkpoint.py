@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from gptlab.config import GPTConfig
-from gptlab.data.templates import Template, load_template, template_from_dict
+from gptlab.data import ChatFormat, Template, find_template, load_template, template_or_format
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import VOCABULARY_FILES, Tokenizer, as_tokenizer, load_tokenizer, tokenizer_files
@@ -22,18 +22,21 @@ from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, check_vocabulary, l
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint directory holds: a model, its tokenizer, and the template that it answers in."""
+    """What a checkpoint directory holds: a model, its tokenizer, and the form that it answers in.
+
+    The form is a template for single questions, or the format of the conversations that the model was tuned on.
+    """
 
     model: GPTModel
     tokenizer: Tokenizer
-    template: Template
+    template: Template | ChatFormat
 
 
 def save_checkpoint(
     directory: str | Path,
     model: GPTModel,
     tokenizer: Tokenizer,
-    template: str | Path | Template = "alpaca",
+    template: str | Path | Template | ChatFormat = "alpaca",
 ) -> None:
     """Write model, tokenizer and template; a checkpoint that is there is replaced when all files are complete.
 
@@ -47,8 +50,7 @@ def save_checkpoint(
     """
     tokenizer = as_tokenizer(tokenizer)
     check_vocabulary(model.cfg, tokenizer)
-    if not isinstance(template, Template):
-        template = load_template(template)
+    template = find_template(template)
     check_replaceable(directory, FORMAT)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     head = tuple(weights["out_head.weight"].shape) if "out_head.weight" in weights else None
@@ -117,7 +119,7 @@ def load_checkpoint(
                 "tokenizer of another kind than byte-level BPE is read by the package tokenizers)"
             )
         exported = config.get(TEMPLATE_KEY)
-        return Checkpoint(model, tokenizer, template_from_dict(exported) if exported else load_template("plain"))
+        return Checkpoint(model, tokenizer, template_or_format(exported) if exported else load_template("plain"))
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         if str(found).startswith("gptlab-classifier"):
@@ -126,7 +128,7 @@ def load_checkpoint(
     for part in ("model", "template"):
         if not isinstance(config.get(part), dict):
             raise ValueError(f"{directory / 'config.json'} must hold an object {part!r}, got {config.get(part)!r}")
-    cfg, template = GPTConfig.of(config["model"]), template_from_dict(config["template"])
+    cfg, template = GPTConfig.of(config["model"]), template_or_format(config["template"])
     tokenizer = load_tokenizer(directory)
     check_vocabulary(cfg, tokenizer)
     weights = _read_weights(cfg, weights_file)

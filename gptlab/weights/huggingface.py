@@ -17,10 +17,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gptlab.config import GPT2_SIZES, GPTConfig
-from gptlab.data.templates import Template
+from gptlab.data import ChatFormat, Template
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.tokenizer import (
+    END_OF_TEXT,
     VOCABULARY_FILES,
     Tokenizer,
     as_tokenizer,
@@ -102,11 +103,12 @@ def check_vocabulary(cfg: GPTConfig, tokenizer: Tokenizer) -> None:
 
 
 def export_huggingface(
-    model: GPTModel, tokenizer: Tokenizer, folder: str | Path, template: Template | None = None
+    model: GPTModel, tokenizer: Tokenizer, folder: str | Path, template: Template | ChatFormat | None = None
 ) -> None:
     """Write a folder that transformers opens without extra code, with the same logits and the same ids.
 
     A template is kept in config.json, so that `load_checkpoint` answers in the form that the model was tuned with.
+    Special tokens are special there too.
 
     A model without query, key and value biases gets zeros, which change nothing. `tie_word_embeddings` is true only
     for a tied model: with an untied head in a folder that says tied, transformers would put the head over the
@@ -143,16 +145,28 @@ def export_huggingface(
     }
     if "merges.txt" in vocabulary:
         tokenizer_config["unk_token"] = name
+    others = tokenizer.special_tokens_set - {END_OF_TEXT, name}  # in vocab.json nothing tells them from ordinary tokens
+    if others:
+        tokenizer_config["additional_special_tokens"] = sorted(others, key=tokenizer.encode_single_token)
+    ends = {"bos_token_id": end, "eos_token_id": _ends(end, template, tokenizer), "pad_token_id": end}
     write_together(
         folder,
         {
             "model.safetensors": save(_to_huggingface(weights, cfg), metadata={"format": "pt"}),
             **vocabulary,
             "tokenizer_config.json": to_json(tokenizer_config),
-            "generation_config.json": to_json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}),
+            "generation_config.json": to_json(ends),
             "config.json": to_json(config),
         },
     )
+
+
+def _ends(end: int, template: Template | ChatFormat | None, tokenizer: Tokenizer) -> int | list[int]:
+    """Return what ends a text that transformers generates: end-of-text, and the mark that ends an answer."""
+    mark = None if template is None else template.end_of_answer.text
+    if mark in (None, END_OF_TEXT) or mark not in tokenizer.special_tokens_set:
+        return end
+    return [end, tokenizer.encode_single_token(mark)]
 
 
 def _check_free(folder: Path, vocabulary: Mapping[str, str]) -> None:

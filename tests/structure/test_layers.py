@@ -18,7 +18,7 @@ LAYERS = [
     {"servers", "show", "rouge"},
     {"selection", "judging"},
     {"building", "analysis"},
-    {"checks", "book", "demo", "doctor", "chapters"},
+    {"checks", "book", "demo", "doctor", "chapters", "chat"},
     {"__main__"},
 ]
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

@@ -1,0 +1,377 @@
+"""How a conversation is written out for a model, and which of its pieces carry loss.
+
+A format says four things: what opens a conversation, how a question is put, how an answer is closed, and what closes
+the conversation. Tuning and chatting use the same four, so that a chat's tokens are those that the model was tuned on.
+Each piece knows what part of the conversation it is; a loss rule is a set of parts. So a mask follows from the text,
+never from where a token happens to begin.
+
+Sources: MOSS, finetune_moss.py; ChatGLM-6B, ptuning/main.py; OpenAI's ChatML; Abdin et al. 2024, arXiv 2404.14219.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from gptlab.data.conversation import Conversation, Turn
+from gptlab.data.conversation_files import MOSS_PARTS, after_words, as_conversation
+from gptlab.data.segments import Segment
+from gptlab.data.templates import Template, load_template, template_from_dict
+from gptlab.tokenizer import END_OF_TEXT
+
+Part = Literal["system", "user", "thoughts", "commands", "results", "frame", "assistant"]
+
+# What carries loss. "frame" is everything between the parts, such as the words that announce an answer.
+LOSS_RULES: Mapping[str, Collection[Part]] = {
+    "assistant": ("assistant",),
+    "last": ("assistant",),  # of the last turn only
+    "moss": ("user", "thoughts", "commands", "frame", "assistant"),
+    "all": ("system", "user", "thoughts", "commands", "results", "frame", "assistant"),
+}
+
+
+class Piece(NamedTuple):
+    """A piece of a conversation as it is written out: see `Segment`."""
+
+    text: str
+    part: Part
+    control: bool = False
+
+
+class ChatFormat:
+    """The four things that a format says; those that follow override them.
+
+    Attributes:
+        name: what a checkpoint remembers.
+        loss_on: the loss rule that belongs to the format.
+    """
+
+    name: ClassVar[str]
+    loss_on: ClassVar[str] = "assistant"
+
+    def opening(self, system: str) -> list[Piece]:
+        """Return what comes before the first turn."""
+        raise NotImplementedError
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        """Return a turn up to where the answer begins; its number counts from 0."""
+        raise NotImplementedError
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        """Return the answer, the mark that ends it, and what stands between it and the next turn.
+
+        The first piece is the answer alone, perhaps with a space before it; the second is the mark.
+        """
+        raise NotImplementedError
+
+    def closing(self) -> list[Piece]:
+        """Return what comes after the last answer."""
+        return []
+
+    def turn(self, turn: Turn, number: int, last: bool) -> list[Piece]:
+        """Return a whole turn, or its question alone when it is not answered."""
+        answer = [] if turn.assistant is None else self.answer(turn.assistant, last)
+        return [*self.question(turn, number), *answer]
+
+    @property
+    def end_of_answer(self) -> Piece:
+        """The mark that ends an answer."""
+        return self.answer("", last=True)[1]
+
+    @property
+    def markers(self) -> list[str]:
+        """The control tokens that the format would like the tokenizer to have, besides end-of-text."""
+        turn = self.turn(Turn("?", "!"), 0, True)
+        pieces = [*self.opening("."), *turn, *self.closing()]
+        return list(dict.fromkeys(piece.text for piece in pieces if piece.control and piece.text != END_OF_TEXT))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the format as a plain dictionary, from which `format_from_dict` makes it again."""
+        return {"format": self.name, **asdict(self)}
+
+    def prompt_segments(self, asked: Any) -> list[Segment]:
+        """Return everything that the model reads before it answers.
+
+        Args:
+            asked: a conversation, or an Alpaca entry; an answer to its last question is not looked at.
+        """
+        conversation = as_conversation(asked)
+        last = conversation.turns[-1]
+        unanswered = Turn(last.user, None, last.thoughts, last.commands, last.results)
+        return render(conversation.with_turns([*conversation.turns[:-1], unanswered]), self)
+
+
+@dataclass(frozen=True)
+class Moss(ChatFormat):
+    """`<|Human|>: ...<eoh>`, thoughts, commands, results, `<|MOSS|>: ...<eom>`, each on a line.
+
+    The five tokens that end the parts are control tokens; the words in `<|...|>` are text, as in MOSS's own code.
+    """
+
+    name: ClassVar[str] = "moss"
+    loss_on: ClassVar[str] = "moss"
+
+    def opening(self, system: str) -> list[Piece]:
+        return _unless_empty(system, "system")
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        texts = (turn.user, turn.thoughts, turn.commands, turn.results)
+        pieces = []
+        for part, text, (_, words, end) in zip(("user", "thoughts", "commands", "results"), texts, MOSS_PARTS):
+            if part == "results":  # the words and the end carry loss, what the tool said does not
+                pieces += [Piece(words, "frame"), Piece(after_words(text), part), Piece(end, "frame", control=True)]
+            else:
+                pieces += [Piece(words + after_words(text), part), Piece(end, part, control=True)]
+            pieces.append(Piece("\n", "frame"))
+        return [*pieces, Piece(MOSS_PARTS[-1][1], "frame")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        end = Piece(MOSS_PARTS[-1][2], "assistant", control=True)
+        return [Piece(after_words(text), "assistant"), end, Piece("\n", "frame")]
+
+
+@dataclass(frozen=True)
+class ChatGLM(ChatFormat):
+    """`[Round 0]`, `问：...`, `答：...`, a line each.
+
+    Args:
+        first_round: what the first round is called: 0 in ChatGLM-6B, 1 in ChatGLM2.
+        ends_in_history: whether end-of-text closes every answer, so that a conversation which is one sample teaches
+            to stop after each; ChatGLM-6B closes the newest one only, for which there must be a sample per turn.
+    """
+
+    first_round: int = 0
+    ends_in_history: bool = True
+
+    name: ClassVar[str] = "chatglm"
+
+    def __post_init__(self) -> None:
+        if self.first_round not in (0, 1):
+            raise ValueError(f"first_round must be 0 or 1, got {self.first_round!r}")
+
+    def opening(self, system: str) -> list[Piece]:
+        return _unless_empty(system, "system")
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        _without_tools(turn, self)
+        return [Piece(f"[Round {number + self.first_round}]\n问：{turn.user}\n答：", "user")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        end = [Piece(END_OF_TEXT, "assistant", control=True)] if last or self.ends_in_history else []
+        return [Piece(text, "assistant"), *end, Piece("\n", "frame")]
+
+
+@dataclass(frozen=True)
+class ChatML(ChatFormat):
+    """`<|im_start|>user`, a line, the message, `<|im_end|>`."""
+
+    name: ClassVar[str] = "chatml"
+
+    def opening(self, system: str) -> list[Piece]:
+        return [*self._message("system", system, "system"), Piece("\n", "frame")] if system else []
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        _without_tools(turn, self)
+        start = Piece("<|im_start|>", "frame", control=True)
+        return [*self._message("user", turn.user, "user"), Piece("\n", "frame"), start, Piece("assistant\n", "frame")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        return [Piece(text, "assistant"), Piece("<|im_end|>", "assistant", control=True), Piece("\n", "frame")]
+
+    def _message(self, role: str, text: str, part: Part) -> list[Piece]:
+        start, end = (Piece(mark, "frame", control=True) for mark in ("<|im_start|>", "<|im_end|>"))
+        return [start, Piece(f"{role}\n{text}", part), end]
+
+
+@dataclass(frozen=True)
+class Phi3(ChatFormat):
+    """`<|user|>`, a line, the message, `<|end|>`; end-of-text closes the conversation."""
+
+    name: ClassVar[str] = "phi3"
+
+    def opening(self, system: str) -> list[Piece]:
+        return self._message("<|system|>", system, "system") if system else []
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        _without_tools(turn, self)
+        start = Piece("<|assistant|>", "frame", control=True)
+        return [*self._message("<|user|>", turn.user, "user"), start, Piece("\n", "frame")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        return [Piece(text, "assistant"), Piece("<|end|>", "assistant", control=True), Piece("\n", "frame")]
+
+    def closing(self) -> list[Piece]:
+        return [Piece(END_OF_TEXT, "frame", control=True)]
+
+    def _message(self, mark: str, text: str, part: Part) -> list[Piece]:
+        start, end = (Piece(each, "frame", control=True) for each in (mark, "<|end|>"))
+        return [start, Piece(f"\n{text}", part), end, Piece("\n", "frame")]
+
+
+@dataclass(frozen=True)
+class BookPhi3(ChatFormat):
+    """Phi-3's form as an exercise of the book has it: the marks are text, and a colon follows the assistant's."""
+
+    name: ClassVar[str] = "phi3_book"
+
+    def opening(self, system: str) -> list[Piece]:
+        return [Piece(f"{system}\n", "system")] if system else []
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        _without_tools(turn, self)
+        return [Piece(f"<|user|>\n{turn.user}\n<|assistant|>:\n", "user")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        return [Piece(text, "assistant"), Piece(END_OF_TEXT, "assistant", control=True), Piece("\n", "frame")]
+
+
+@dataclass(frozen=True)
+class OverTurns(ChatFormat):
+    """A template of Alpaca's kind, stretched over turns.
+
+    What stands before the last empty line above `{instruction}` opens the conversation, unless it has a system message,
+    which takes that place. The rest is repeated for each turn, after an empty line.
+    """
+
+    template: Template
+
+    name: ClassVar[str] = "template"
+
+    def opening(self, system: str) -> list[Piece]:
+        opening, _ = self._split()
+        if not opening and system:
+            return [Piece(f"{system}\n\n", "system")]
+        return _unless_empty(system or opening, "system")
+
+    def question(self, turn: Turn, number: int) -> list[Piece]:
+        _without_tools(turn, self)
+        opening, repeated = self._split()
+        before, after = repeated.split("{instruction}", 1)
+        # At the end of the opening, an empty line would be another token than it is before the words that follow.
+        space = "\n\n" if opening or number else ""
+        return [Piece(f"{space}{before}{turn.user}{after}", "user")]
+
+    def answer(self, text: str, last: bool) -> list[Piece]:
+        return [Piece(text, "assistant"), Piece(END_OF_TEXT, "assistant", control=True)]
+
+    def _split(self) -> tuple[str, str]:
+        """Return what opens a conversation, and what is repeated."""
+        opening, space, _ = self.template.prompt_no_input.partition("{instruction}")[0].rpartition("\n\n")
+        return opening, self.template.prompt_no_input.removeprefix(opening + space)
+
+
+def _unless_empty(text: str, part: Part) -> list[Piece]:
+    return [Piece(text, part)] if text else []
+
+
+def _without_tools(turn: Turn, form: ChatFormat) -> None:
+    if turn.used_tools:
+        raise ValueError(
+            f"the {form.name} form has no place for thoughts, commands and results: moss has, or leave them out by "
+            "conversation.without_tools()"
+        )
+
+
+FORMATS: Mapping[str, type[ChatFormat]] = {each.name: each for each in (Moss, ChatGLM, ChatML, Phi3, BookPhi3)}
+
+
+def find_format(format: str | Path | Template | ChatFormat) -> ChatFormat:
+    """Return a format by its name; or a template, its name or its file, stretched over turns.
+
+    Raises:
+        ValueError: the name is not known, or the file is no template.
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(format, ChatFormat):
+        return format
+    if isinstance(format, str) and format in FORMATS:
+        return FORMATS[format]()
+    try:
+        return OverTurns(format if isinstance(format, Template) else load_template(format))
+    except ValueError as error:
+        raise ValueError(f"{error}; formats of conversations are {list(FORMATS)}") from None
+
+
+def find_template(template: str | Path | Template | ChatFormat) -> Template | ChatFormat:
+    """Return a template for single questions by its name or file, or a format of conversations by its name.
+
+    Raises as `find_format`.
+    """
+    if isinstance(template, Template):
+        return template
+    form = find_format(template)
+    return form.template if isinstance(form, OverTurns) and form is not template else form
+
+
+def template_or_format(content: Mapping[str, Any]) -> Template | ChatFormat:
+    """Return what `to_dict` of a template or of a format made a dictionary of.
+
+    Raises:
+        ValueError: see `template_from_dict` and `format_from_dict`.
+    """
+    return format_from_dict(content) if "format" in content else template_from_dict(content)
+
+
+def format_from_dict(content: Mapping[str, Any]) -> ChatFormat:
+    """Return the format that `ChatFormat.to_dict` made a dictionary of.
+
+    Raises:
+        ValueError: the format or one of its options is not known.
+    """
+    options = {key: value for key, value in content.items() if key != "format"}
+    if content["format"] == OverTurns.name:
+        return OverTurns(template_from_dict(options.get("template", {})))
+    if content["format"] not in FORMATS:
+        raise ValueError(f"format must be one of {[*FORMATS, OverTurns.name]}, got {content['format']!r}")
+    try:
+        return FORMATS[content["format"]](**options)
+    except TypeError as error:
+        raise ValueError(f"format {content['format']!r}: {error}") from None
+
+
+def render(
+    conversation: Any, format: str | Path | Template | ChatFormat = "moss", *, loss_on: str | None = None
+) -> list[Segment]:
+    """Return a conversation as segments of text, each trained on or not.
+
+    With a last turn that has no answer, the segments end where it begins.
+
+    Args:
+        conversation: a Conversation, a list of messages, or a record of a known form; see `as_conversation`.
+        format: see `find_format`.
+        loss_on: "assistant", the answers and the marks that end them; "last", the last answer only; "moss", everything
+            but the system message and what tools told; "all". None is the format's own rule.
+
+    Raises:
+        ValueError: it is no conversation, the format or the rule is not known, or a turn has what the format has no
+            place for.
+    """
+    conversation, form = as_conversation(conversation), find_format(format)
+    opening, turns, closing = write_out(conversation, form)
+    rule = form.loss_on if loss_on is None else loss_on
+    last = turns[-1] if conversation.answered else []
+    segments = []
+    for pieces in (opening, *turns, closing):
+        segments += to_segments(pieces, rule, counts=rule != "last" or pieces is last)
+    return segments
+
+
+def write_out(conversation: Conversation, form: ChatFormat) -> tuple[list[Piece], list[list[Piece]], list[Piece]]:
+    """Return the opening, the turns and the closing of a conversation; an unanswered one has no closing."""
+    turns, end = conversation.turns, len(conversation.turns) - 1
+    pieces = [form.turn(turn, number, last=number == end) for number, turn in enumerate(turns)]
+    return form.opening(conversation.system), pieces, form.closing() if conversation.answered else []
+
+
+def to_segments(pieces: Sequence[Piece], loss_on: str, *, counts: bool = True) -> list[Segment]:
+    """Return pieces as segments, trained on by a loss rule, or not at all if they do not count.
+
+    Raises:
+        ValueError: the rule is not known.
+    """
+    if loss_on not in LOSS_RULES:
+        raise ValueError(f"loss_on must be one of {list(LOSS_RULES)}, got {loss_on!r}")
+    parts = LOSS_RULES[loss_on]
+    return [Segment(piece.text, counts and piece.part in parts, piece.control) for piece in pieces]
