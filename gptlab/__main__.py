@@ -171,6 +171,7 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     chat.add_argument("--model", type=_text, required=True, help=_MODEL)
     chat.add_argument("--template", default=None, help=_TEMPLATE)
     chat.add_argument("--system", default="", help="what is said to the model before the first turn")
+    chat.add_argument("--max-context", type=_at_least(2), help="tokens shown to the model; None: as in tuning, or all")
     chat.add_argument(
         "--history",
         action=argparse.BooleanOptionalAction,
@@ -300,7 +301,7 @@ def _chat(options: argparse.Namespace) -> None:
     from gptlab.decoding import ChatSession
 
     model, tokenizer, template = _load(options)
-    session = ChatSession(model, tokenizer, template, system=options.system)
+    session = ChatSession(model, tokenizer, template, system=options.system, max_context=options.max_context)
     session.set(**{name: value for name, value in _choices(options).items() if value is not None})
     remembers = isinstance(template, ChatFormat) if options.history is None else options.history
     run_chat(session, remembers=remembers, read=input)

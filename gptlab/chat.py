@@ -81,8 +81,8 @@ def _answer(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:
     tell("" if shown else "(no answer)")
     if response.reason in ("length", "context"):
         tell(f"(cut off: {'max_new_tokens' if response.reason == 'length' else 'the context is full'})")
-    if session.forgotten > before:
-        tell(f"(the context is full: the first {session.forgotten} turns are forgotten)")
+    if before == 0 < session.forgotten:
+        tell("(no room for everything: from now on the oldest turns are forgotten)")
 
 
 def _obey(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:

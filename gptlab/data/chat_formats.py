@@ -11,7 +11,7 @@ Sources: MOSS, finetune_moss.py; ChatGLM-6B, ptuning/main.py; OpenAI's ChatML; A
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -40,13 +40,19 @@ class Piece(NamedTuple):
     control: bool = False
 
 
+@dataclass(frozen=True)
 class ChatFormat:
     """The four things that a format says; those that follow override them.
 
     Attributes:
         name: what a checkpoint remembers.
         loss_on: the loss rule that belongs to the format.
+        familiar: in nine of ten conversations that the model was tuned on, at most so many tokens stood before the last
+            answer; None if nobody knows. A chat shows the model no more, because it has learned little of what to do
+            at later positions.
     """
+
+    familiar: int | None = field(default=None, kw_only=True)
 
     name: ClassVar[str]
     loss_on: ClassVar[str] = "assistant"
@@ -321,12 +327,13 @@ def format_from_dict(content: Mapping[str, Any]) -> ChatFormat:
         ValueError: the format or one of its options is not known.
     """
     options = {key: value for key, value in content.items() if key != "format"}
-    if content["format"] == OverTurns.name:
-        return OverTurns(template_from_dict(options.get("template", {})))
-    if content["format"] not in FORMATS:
-        raise ValueError(f"format must be one of {[*FORMATS, OverTurns.name]}, got {content['format']!r}")
+    kinds = {**FORMATS, OverTurns.name: OverTurns}
+    if content["format"] not in kinds:
+        raise ValueError(f"format must be one of {list(kinds)}, got {content['format']!r}")
+    if "template" in options:
+        options["template"] = template_from_dict(options["template"])
     try:
-        return FORMATS[content["format"]](**options)
+        return kinds[content["format"]](**options)
     except TypeError as error:
         raise ValueError(f"format {content['format']!r}: {error}") from None
 

@@ -67,22 +67,25 @@ def town_talks(
     Args:
         people: such as `town.asked`.
         per_person: conversations that begin with each.
-        turns: questions in a conversation, at most as many as there are things to know.
+        turns: questions in a conversation. After as many as there are things to know, a person is named anew.
         seed: of everything random.
 
     Raises:
-        ValueError: there are fewer than two people, or turns is not in [1, 4].
+        ValueError: there are fewer than two people, or turns is below 1.
     """
     if len(people) < 2:
         raise ValueError(f"talks need at least 2 people, got {len(people)}")
-    if not 1 <= turns <= len(ATTRIBUTES):
-        raise ValueError(f"turns must be in [1, {len(ATTRIBUTES)}], got {turns}")
+    if turns < 1:
+        raise ValueError(f"turns must be >= 1, got {turns}")
     rng = random.Random(f"talks {seed}")
     talks = []
     for person in [person for person in people for _ in range(per_person)]:
         said = []
-        for attribute in rng.sample(ATTRIBUTES, k=turns):
-            named = not said or rng.random() < 1 / 3
+        while len(said) < turns:
+            place = len(said) % len(ATTRIBUTES)
+            if place == 0:
+                attributes = rng.sample(ATTRIBUTES, k=min(len(ATTRIBUTES), turns - len(said)))
+            attribute, named = attributes[place], place == 0 or rng.random() < 1 / 3
             if said and named:
                 person = rng.choice([other for other in people if other is not person])
             said.append(_turn(person, attribute, named, rng))

@@ -34,9 +34,9 @@ class ChatSession:
     """A conversation that goes on.
 
     What was said is written out by the format that the model was tuned with, in the same function, before every answer.
-    The cache keeps the keys and values of what was read; only what differs from it is read. When the context has no
-    room left for an answer (of max_new_tokens, but at most a quarter of the context), the oldest turns are left out,
-    whole.
+    The cache keeps the keys and values of what was read; only what differs from it is read. When what was said exceeds
+    max_context, or leaves the model's context no room for an answer (of max_new_tokens, but at most a quarter of the
+    context), the oldest turns are left out, whole.
 
     Args:
         model: a GPTModel, or what `prepare_for_decoding` made of one.
@@ -45,6 +45,8 @@ class ChatSession:
             stretched over turns.
         system: what is said to the model before the first turn.
         max_new_tokens: the longest answer.
+        max_context: the most tokens that the model is shown before an answer. None is as many as in tuning, if the
+            format knows, and else all that leave room for an answer.
         choices: how tokens are chosen, as in `generate`: temperature, top_k, top_p, repetition_penalty, seed and so on.
 
     Attributes:
@@ -61,10 +63,15 @@ class ChatSession:
         *,
         system: str = "",
         max_new_tokens: int = 128,
+        max_context: int | None = None,
         **choices: Any,
     ) -> None:
         self.model, self.tokenizer, self.format = model, as_tokenizer(tokenizer), find_format(template)
         self.system, self.max_new_tokens, self.choices = system, max_new_tokens, choices
+        context = model.cfg.context_length
+        self.max_context = min(self.format.familiar or context, context) if max_context is None else max_context
+        if not 1 < self.max_context <= context:
+            raise ValueError(f"max_context must be in [2, {context}], the model's context, got {max_context}")
         self.clear()
 
     def clear(self) -> None:
@@ -108,7 +115,7 @@ class ChatSession:
     def _prompt(self, asked: Turn) -> tuple[list[int] | None, int]:
         """Return the ids up to where the answer begins, with as many turns as fit, and how many do not."""
         context = self.model.cfg.context_length
-        room = context - min(self.max_new_tokens, context // 4)
+        room = min(self.max_context, context - min(self.max_new_tokens, context // 4))
         for forgotten in range(self.forgotten, len(self.turns) + 1):
             conversation = Conversation([*self.turns[forgotten:], asked], self.system)
             ids = prompt_ids(self.format, conversation, self.tokenizer)

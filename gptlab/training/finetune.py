@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -284,7 +284,15 @@ def _prepare(
     )
     if too_long == "raise" and (dataset.dropped or dataset.dropped_turns):
         raise ValueError(f"too_long is 'raise': {dataset.length_report()}")
+    lengths = sorted(map(_before_last_answer, dataset.examples))
+    form = replace(form, familiar=lengths[int(0.9 * (len(lengths) - 1))])
     return dataset, Checkpoint(model, add_special_tokens(model, tokenizer, marks), form)
+
+
+def _before_last_answer(example: Example) -> int:
+    """Return how many tokens come before those that are learned last."""
+    begins = [place for place in range(1, len(example.ids)) if example.trained[place] > example.trained[place - 1]]
+    return begins[-1] if begins else len(example.ids)
 
 
 def _with_text(training: list[Example], text: Sequence[str], share: float, tokenizer: Tokenizer, seed: int) -> Mixture:

@@ -10,9 +10,10 @@ def town():
     return build_town(3, inhabitants=12, biographies=1, skill_examples=1, skill_train=1, skill_test=1)
 
 
-def test_answers_are_true_and_name_whom_the_pronoun_means(town):
+@pytest.mark.parametrize("turns", [4, 9])
+def test_answers_are_true_and_name_whom_the_pronoun_means(town, turns):
     facts = {person.name: person.facts for person in town.asked}
-    talks = town_talks(town.asked, per_person=8, turns=4)
+    talks = town_talks(town.asked, per_person=8, turns=turns)
     assert len(talks) == 48
     changes = 0
     for talk in talks:
@@ -27,7 +28,7 @@ def test_answers_are_true_and_name_whom_the_pronoun_means(town):
             if not named:
                 words = turn.user.lower().strip("?.").split()
                 assert set(words) & set(pronouns(name).values())
-    assert 0 < changes < 3 * 48
+    assert 0 < changes < (turns - 1) * 48
     assert len({turn.assistant for talk in talks for turn in talk.turns}) > 20
 
 
@@ -51,5 +52,5 @@ def test_the_same_seed_gives_the_same_talks(town):
 def test_doors(town):
     with pytest.raises(ValueError, match="talks need at least 2 people, got 1"):
         town_talks(town.asked[:1])
-    with pytest.raises(ValueError, match=r"turns must be in \[1, 4\], got 5"):
-        town_talks(town.asked, turns=5)
+    with pytest.raises(ValueError, match="turns must be >= 1, got 0"):
+        town_talks(town.asked, turns=0)
