@@ -4,11 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from gptlab import demo
-from gptlab.data import load_entries
+from gptlab.data import ConversationDataset, Mixture, find_format, load_conversations, load_entries, text_examples
 from gptlab.data.town import HELD_OUT
+from gptlab.data.town_talks import follow_ups, town_talks
 from gptlab.decoding import exact_match, respond
+from gptlab.training import Stage, train_stages
 from gptlab.weights import load_checkpoint
 
 KEYS = {
@@ -28,14 +31,45 @@ def run(out, tell=lambda line: None, **options):
     return demo.run_demo(out, tell=tell, progress=False, **options)
 
 
-def test_knowledge_comes_from_pretraining(tmp_path):
-    """The demo's claim with a quarter of the people and a third of the steps; three seeds reached 0.75 and more."""
-    sizes = {"inhabitants": 24, "biographies": 60, "skill_examples": 1500, "skill_train": 80, "skill_test": 10}
-    recipe = replace(demo.Recipe(), pretraining_steps=700, tuning_steps=250, **sizes)
-    report = run(tmp_path, recipe=recipe, control=True)
+QUARTER = {"inhabitants": 24, "biographies": 60, "skill_examples": 1500, "skill_train": 80, "skill_test": 10}
+QUARTER = replace(demo.Recipe(), pretraining_steps=700, tuning_steps=250, **QUARTER)
+
+
+@pytest.fixture(scope="module")
+def quarter(tmp_path_factory):
+    """The folder and the report of a demo with a quarter of the people and a third of the steps."""
+    out = tmp_path_factory.mktemp("demo") / "town"
+    return out, run(out, recipe=QUARTER, control=True)
+
+
+def test_knowledge_comes_from_pretraining(quarter):
+    """The demo's claim; three seeds reached 0.75 and more."""
+    _, report = quarter
     assert report["held_out_accuracy_before"] <= 0.05
     assert report["held_out_accuracy_after"] >= 0.6
     assert report["held_out_accuracy_control"] <= 0.1
+
+
+def test_a_model_tuned_on_talks_knows_from_the_turns_before_who_she_is(quarter):
+    """Follow-up questions about people whom no conversation mentions; see benchmarks/README.md for other seeds."""
+    town, form = QUARTER.town(), find_format("dialogue")
+    model, tokenizer, _ = load_checkpoint(quarter[0] / "base")
+    talks = ConversationDataset(town_talks(town.asked, per_person=30), tokenizer, format=form)
+    text = text_examples(town.corpus.split("\n\n")[:2000], tokenizer, 128)
+    mixture = Mixture({"talks": talks.examples, "text": text}, weights={"talks": 0.6, "text": 0.4})
+    with torch.random.fork_rng():
+        train_stages(model, [Stage(mixture, learning_rate=1e-3, epochs=3, batch_size=16)], progress=False)
+
+    asked = follow_ups(town_talks(town.held_out, per_person=4, seed=1), town)
+    answers = [{"output": each.answer} for each in asked]
+
+    def share_right(conversations):
+        responses = respond(model, tokenizer, conversations, form, max_new_tokens=32)
+        return exact_match([response.text for response in responses], answers)
+
+    assert len(asked) > 50
+    assert share_right([each.asked for each in asked]) >= 0.9
+    assert share_right([each.without_history for each in asked]) <= 1 / 12
 
 
 def test_everything_is_written_and_fits_together(tmp_path):
@@ -47,6 +81,7 @@ def test_everything_is_written_and_fits_together(tmp_path):
     assert (tmp_path / "corpus.txt").read_text(encoding="utf-8") == HURRIED.town(0).corpus
     assert load_entries(tmp_path / "train.json") == HURRIED.town(0).train
     assert load_entries(tmp_path / "test.json") == HURRIED.town(0).test
+    assert load_conversations(tmp_path / "talks.json") == town_talks(HURRIED.town(0).asked, seed=0)
     tuned, base = load_checkpoint(tmp_path), load_checkpoint(tmp_path / "base")
     assert not tuned.model.tok_emb.weight.equal(base.model.tok_emb.weight)
     rows = load_entries(tmp_path / "responses.json", needs=["instruction", "output", "model_response"])

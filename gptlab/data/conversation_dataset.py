@@ -75,6 +75,7 @@ class ConversationDataset(Dataset):
             if not conversation.answered:
                 turns = len(conversation.turns)
                 raise ValueError(f"conversation {number}: turn {turns} has no answer, so it cannot be trained on")
+            self._encoded: dict[tuple, Example] = {}  # of this conversation
             arrange = self._session if arrangement == "per_session" else self._turns
             try:
                 arrange(conversation, number)
@@ -98,7 +99,12 @@ class ConversationDataset(Dataset):
             )
 
     def _encode(self, pieces: Sequence[Piece], *, counts: bool = True) -> Example:
-        return encode(to_segments(pieces, self.loss_on, counts=counts), self.tokenizer, missing="text")
+        key = (tuple(pieces), counts)
+        if key not in self._encoded:  # a turn comes again in the samples of all later ones
+            self._encoded[key] = encode(
+                to_segments(pieces, self.loss_on, counts=counts), self.tokenizer, missing="text"
+            )
+        return self._encoded[key]
 
     def _session(self, conversation: Conversation, number: int) -> None:
         """Take turns from the first on, as long as they fit."""
