@@ -1,15 +1,7 @@
 """Data: from text, entries and an invented town to batches of inputs and targets."""
 
 from gptlab.data.batching import IGNORE_INDEX, collate
-from gptlab.data.chat_formats import (
-    FORMATS,
-    LOSS_RULES,
-    ChatFormat,
-    find_format,
-    find_template,
-    render,
-    template_or_format,
-)
+from gptlab.data.chat_formats import FORMATS, ChatFormat
 from gptlab.data.classification import (
     LabelledExample,
     LabelledTexts,
@@ -35,6 +27,7 @@ from gptlab.data.loader import make_loader
 from gptlab.data.mixing import Mixture, MixtureReport, MixtureRow
 from gptlab.data.packing import PackedBatch, collate_packed, separate
 from gptlab.data.pretraining import SlidingWindows, encode_documents, text_examples
+from gptlab.data.rendering import LOSS_RULES, find_format, find_template, render, template_or_format
 from gptlab.data.reviews import Reviews, build_reviews
 from gptlab.data.segments import Example, Segment, encode, no_loss_spans
 from gptlab.data.templates import Template, load_template, template_names

@@ -1,35 +1,25 @@
-"""How a conversation is written out for a model, and which of its pieces carry loss.
+"""How a conversation is written out for a model: the formats.
 
 A format says four things: what opens a conversation, how a question is put, how an answer is closed, and what closes
 the conversation. Tuning and chatting use the same four, so that a chat's tokens are those that the model was tuned on.
-Each piece knows what part of the conversation it is; a loss rule is a set of parts. So a mask follows from the text,
-never from where a token happens to begin.
+Each piece knows what part of the conversation it is, by which a loss rule chooses.
 
 Sources: MOSS, finetune_moss.py; ChatGLM-6B, ptuning/main.py; OpenAI's ChatML; Abdin et al. 2024, arXiv 2404.14219.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from gptlab.data.conversation import Conversation, Turn
 from gptlab.data.conversation_files import MOSS_PARTS, after_words, as_conversation
 from gptlab.data.segments import Segment
-from gptlab.data.templates import Template, load_template, template_from_dict
+from gptlab.data.templates import Template
 from gptlab.tokenizer import END_OF_TEXT
 
 Part = Literal["system", "user", "thoughts", "commands", "results", "frame", "assistant"]
-
-# What carries loss. "frame" is everything between the parts, such as the words that announce an answer.
-LOSS_RULES: Mapping[str, Collection[Part]] = {
-    "assistant": ("assistant",),
-    "last": ("assistant",),  # of the last turn only
-    "moss": ("user", "thoughts", "commands", "frame", "assistant"),
-    "all": ("system", "user", "thoughts", "commands", "results", "frame", "assistant"),
-}
 
 
 class Piece(NamedTuple):
@@ -97,6 +87,12 @@ class ChatFormat:
         """Return the format as a plain dictionary, from which `format_from_dict` makes it again."""
         return {"format": self.name, **asdict(self)}
 
+    def write_out(self, conversation: Conversation) -> tuple[list[Piece], list[list[Piece]], list[Piece]]:
+        """Return the opening, the turns and the closing of a conversation; an unanswered one has no closing."""
+        turns, end = conversation.turns, len(conversation.turns) - 1
+        pieces = [self.turn(turn, number, last=number == end) for number, turn in enumerate(turns)]
+        return self.opening(conversation.system), pieces, self.closing() if conversation.answered else []
+
     def prompt_segments(self, asked: Any) -> list[Segment]:
         """Return everything that the model reads before it answers.
 
@@ -104,9 +100,9 @@ class ChatFormat:
             asked: a conversation, or an Alpaca entry; an answer to its last question is not looked at.
         """
         conversation = as_conversation(asked)
-        last = conversation.turns[-1]
-        unanswered = Turn(last.user, None, last.thoughts, last.commands, last.results)
-        return render(conversation.with_turns([*conversation.turns[:-1], unanswered]), self)
+        question = replace(conversation.turns[-1], assistant=None)
+        opening, turns, _ = self.write_out(conversation.with_turns([*conversation.turns[:-1], question]))
+        return [Segment(piece.text, False, piece.control) for pieces in (opening, *turns) for piece in pieces]
 
 
 @dataclass(frozen=True)
@@ -281,104 +277,3 @@ def _without_tools(turn: Turn, form: ChatFormat) -> None:
 
 
 FORMATS: Mapping[str, type[ChatFormat]] = {each.name: each for each in (Moss, ChatGLM, ChatML, Phi3, BookPhi3)}
-
-
-def find_format(format: str | Path | Template | ChatFormat) -> ChatFormat:
-    """Return a format by its name; or a template, its name or its file, stretched over turns.
-
-    Raises:
-        ValueError: the name is not known, or the file is no template.
-        FileNotFoundError: there is no such file.
-    """
-    if isinstance(format, ChatFormat):
-        return format
-    if isinstance(format, str) and format in FORMATS:
-        return FORMATS[format]()
-    try:
-        return OverTurns(format if isinstance(format, Template) else load_template(format))
-    except ValueError as error:
-        raise ValueError(f"{error}; formats of conversations are {list(FORMATS)}") from None
-
-
-def find_template(template: str | Path | Template | ChatFormat) -> Template | ChatFormat:
-    """Return a template for single questions by its name or file, or a format of conversations by its name.
-
-    Raises as `find_format`.
-    """
-    if isinstance(template, Template):
-        return template
-    form = find_format(template)
-    return form.template if isinstance(form, OverTurns) and form is not template else form
-
-
-def template_or_format(content: Mapping[str, Any]) -> Template | ChatFormat:
-    """Return what `to_dict` of a template or of a format made a dictionary of.
-
-    Raises:
-        ValueError: see `template_from_dict` and `format_from_dict`.
-    """
-    return format_from_dict(content) if "format" in content else template_from_dict(content)
-
-
-def format_from_dict(content: Mapping[str, Any]) -> ChatFormat:
-    """Return the format that `ChatFormat.to_dict` made a dictionary of.
-
-    Raises:
-        ValueError: the format or one of its options is not known.
-    """
-    options = {key: value for key, value in content.items() if key != "format"}
-    kinds = {**FORMATS, OverTurns.name: OverTurns}
-    if content["format"] not in kinds:
-        raise ValueError(f"format must be one of {list(kinds)}, got {content['format']!r}")
-    if "template" in options:
-        options["template"] = template_from_dict(options["template"])
-    try:
-        return kinds[content["format"]](**options)
-    except TypeError as error:
-        raise ValueError(f"format {content['format']!r}: {error}") from None
-
-
-def render(
-    conversation: Any, format: str | Path | Template | ChatFormat = "moss", *, loss_on: str | None = None
-) -> list[Segment]:
-    """Return a conversation as segments of text, each trained on or not.
-
-    With a last turn that has no answer, the segments end where it begins.
-
-    Args:
-        conversation: a Conversation, a list of messages, or a record of a known form; see `as_conversation`.
-        format: see `find_format`.
-        loss_on: "assistant", the answers and the marks that end them; "last", the last answer only; "moss", everything
-            but the system message and what tools told; "all". None is the format's own rule.
-
-    Raises:
-        ValueError: it is no conversation, the format or the rule is not known, or a turn has what the format has no
-            place for.
-    """
-    conversation, form = as_conversation(conversation), find_format(format)
-    opening, turns, closing = write_out(conversation, form)
-    rule = form.loss_on if loss_on is None else loss_on
-    last = turns[-1] if conversation.answered else []
-    segments = []
-    for pieces in (opening, *turns, closing):
-        segments += to_segments(pieces, rule, counts=rule != "last" or pieces is last)
-    return segments
-
-
-def write_out(conversation: Conversation, form: ChatFormat) -> tuple[list[Piece], list[list[Piece]], list[Piece]]:
-    """Return the opening, the turns and the closing of a conversation; an unanswered one has no closing."""
-    turns, end = conversation.turns, len(conversation.turns) - 1
-    pieces = [form.turn(turn, number, last=number == end) for number, turn in enumerate(turns)]
-    return form.opening(conversation.system), pieces, form.closing() if conversation.answered else []
-
-
-def to_segments(pieces: Sequence[Piece], loss_on: str, *, counts: bool = True) -> list[Segment]:
-    """Return pieces as segments, trained on by a loss rule, or not at all if they do not count.
-
-    Raises:
-        ValueError: the rule is not known.
-    """
-    if loss_on not in LOSS_RULES:
-        raise ValueError(f"loss_on must be one of {list(LOSS_RULES)}, got {loss_on!r}")
-    parts = LOSS_RULES[loss_on]
-    return [Segment(piece.text, counts and piece.part in parts, piece.control) for piece in pieces]

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
-from gptlab.data.chat_formats import LOSS_RULES, ChatFormat, Piece, find_format, to_segments, write_out
+from gptlab.data.chat_formats import ChatFormat, Piece
 from gptlab.data.conversation import Conversation
 from gptlab.data.conversation_files import as_conversation
+from gptlab.data.rendering import LOSS_RULES, find_format, to_segments
 from gptlab.data.segments import Example, encode
 from gptlab.data.templates import Template
 from gptlab.tokenizer import Tokenizer, as_tokenizer
@@ -108,7 +109,7 @@ class ConversationDataset(Dataset):
 
     def _session(self, conversation: Conversation, number: int) -> None:
         """Take turns from the first on, as long as they fit."""
-        opening, turns, closing = write_out(conversation, self.format)
+        opening, turns, closing = self.format.write_out(conversation)
         end = self._encode(closing)
         parts = [self._encode(opening)]
         length, only_last = len(parts[0].ids) + len(end.ids), self.loss_on == "last"
@@ -140,7 +141,7 @@ class ConversationDataset(Dataset):
 
     def _sample(self, conversation: Conversation, *, first: bool, last: bool) -> Example:
         """Return a sample with loss in its last turn; the opening counts in the first, the closing in the last one."""
-        opening, turns, closing = write_out(conversation, self.format)
+        opening, turns, closing = self.format.write_out(conversation)
         before = [self._encode(opening, counts=first), *(self._encode(turn, counts=False) for turn in turns[:-1])]
         return _joined([*before, self._encode(turns[-1]), self._encode(closing, counts=last)])
 
