@@ -171,7 +171,7 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     chat.add_argument("--model", type=_text, required=True, help=_MODEL)
     chat.add_argument("--template", default=None, help=_TEMPLATE)
     chat.add_argument("--system", default="", help="what is said to the model before the first turn")
-    chat.add_argument("--max-context", type=_at_least(2), help="tokens shown to the model; None: as in tuning, or all")
+    chat.add_argument("--max-context", type=_at_least(2), help="the most tokens shown to the model before an answer")
     chat.add_argument(
         "--history",
         action=argparse.BooleanOptionalAction,
@@ -301,8 +301,8 @@ def _chat(options: argparse.Namespace) -> None:
     from gptlab.decoding import ChatSession
 
     model, tokenizer, template = _load(options)
-    session = ChatSession(model, tokenizer, template, system=options.system, max_context=options.max_context)
-    session.set(**{name: value for name, value in _choices(options).items() if value is not None})
+    shown = {"system": options.system, "max_context": options.max_context}
+    session = ChatSession(model, tokenizer, template, **shown, **_choices(options))
     remembers = isinstance(template, ChatFormat) if options.history is None else options.history
     run_chat(session, remembers=remembers, read=input)
 
@@ -339,7 +339,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace) -> Checkpoint:
     """Return the model that the options name, with the template that they name, if they do."""
-    from gptlab.data import find_template
+    from gptlab.data import ChatFormat, find_format, find_template
     from gptlab.decoding import prepare_for_decoding
     from gptlab.devices import pick_device
     from gptlab.weights import load_checkpoint
@@ -349,6 +349,8 @@ def _load(options: argparse.Namespace) -> Checkpoint:
     found = load_checkpoint(options.model, pick_device(options.device), progress=not options.quiet)
     if getattr(options, "weights", "plain") != "plain":
         found = found._replace(model=prepare_for_decoding(found.model, options.weights))
+    if template is not None and isinstance(found.template, ChatFormat):
+        template = find_format(template)  # a model that was tuned on conversations goes on with them
     return found if template is None else found._replace(template=template)
 
 

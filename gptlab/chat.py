@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gptlab.decoding import ChatSession
@@ -39,6 +40,8 @@ def run_chat(
     tell(f"Ctrl-C stops an answer, {end} ends, /help tells the commands.")
     if not remembers:
         tell("The model was tuned on single questions, so each line is answered alone; --history changes that.")
+    elif (length := session.format.tuned_length) and session.max_context == session.model.cfg.context_length > length:
+        tell(f"In tuning, mostly up to {length} tokens stood before an answer; --max-context {length} shows no more.")
     while True:
         try:
             line = read("> ").strip()
@@ -52,7 +55,7 @@ def run_chat(
             continue
         try:
             if line.startswith("/"):
-                _obey(session, line, tell)
+                _obey(session, line, remembers, tell)
             else:
                 if not remembers:
                     session.clear()
@@ -85,7 +88,7 @@ def _answer(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:
         tell("(no room for everything: from now on the oldest turns are forgotten)")
 
 
-def _obey(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:
+def _obey(session: ChatSession, line: str, remembers: bool, tell: Callable[..., Any]) -> None:
     """Do what a command says."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
@@ -97,7 +100,9 @@ def _obey(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:
     elif name in ("/save", "/load"):
         if not rest:
             raise ValueError(f"{name} needs a file")
-        (session.save if name == "/save" else session.load)(rest)
+        if name == "/load" and not remembers:
+            raise ValueError("each line is answered alone, so there is nothing to go on with; see --history")
+        (session.save if name == "/save" else session.load)(Path(rest).expanduser())
         tell(f"({len(session.turns)} turns {'saved to' if name == '/save' else 'read from'} {rest})")
     elif name == "/settings":
         if rest:

@@ -54,7 +54,7 @@ def test_a_model_tuned_on_talks_knows_from_the_turns_before_who_she_is(quarter):
     """Follow-up questions about people whom no conversation mentions; see benchmarks/README.md for other seeds."""
     town, form = QUARTER.town(), find_format("dialogue")
     model, tokenizer, _ = load_checkpoint(quarter[0] / "base")
-    talks = ConversationDataset(town_talks(town.asked, per_person=30), tokenizer, format=form)
+    talks = ConversationDataset(town_talks(town.asked, per_person=50), tokenizer, format=form)
     text = text_examples(town.corpus.split("\n\n")[:2000], tokenizer, 128)
     mixture = Mixture({"talks": talks.examples, "text": text}, weights={"talks": 0.6, "text": 0.4})
     with torch.random.fork_rng():

@@ -10,9 +10,10 @@ import torch
 
 from gptlab import __main__ as cli
 from gptlab import demo
-from gptlab.data import load_entries
+from gptlab.data import ConversationDataset, find_format, load_entries
 from gptlab.decoding import Response
-from gptlab.training import gradients, loop
+from gptlab.training import finetune, gradients, loop
+from gptlab.training.finetune import _split
 from gptlab.weights import load_checkpoint
 
 
@@ -185,7 +186,9 @@ def test_finetune_on_conversations_then_chat(checkpoint_dir, talks, tmp_path, mo
     code, told, error = run(capsys, "chat", "--model", out, "--max-new-tokens", "20")
     assert (code, error) == (0, "")
     said = ["In Fenn.", "A goat.", f"(2 turns saved to {saved})", "(cleared)", f"(2 turns read from {saved})"]
-    assert told.splitlines()[1:6] == said
+    length = tuned.template.tuned_length
+    assert told.splitlines()[1].endswith(f"an answer; --max-context {length} shows no more.")
+    assert told.splitlines()[2:7] == said
     code, told, _ = run(capsys, "generate", "--model", out, "Where does Lumika live?", "--max-new-tokens", "20")
     assert (code, told) == (0, "In Fenn.\n")
 
@@ -201,6 +204,55 @@ def test_conversations_without_new_tokens(checkpoint_dir, talks, tmp_path, capsy
     assert load_checkpoint(out).model.cfg == load_checkpoint(checkpoint_dir).model.cfg
     again = run(capsys, "finetune", *arguments, "--resume")
     assert (again[0], "finished" in again[1]) == (0, True)
+
+
+def test_validation_holds_no_part_of_a_conversation_that_is_trained_on(checkpoint_dir, tmp_path):
+    start = load_checkpoint(checkpoint_dir)
+    talks = [[("user", f"{n}?"), ("assistant", f"{n}."), ("user", f"{n}!"), ("assistant", "Yes.")] for n in range(10)]
+    records = [[{"role": role, "content": text} for role, text in talk] for talk in talks]
+    form = find_format("dialogue")
+    dataset = ConversationDataset(records, start.tokenizer, format=form, arrangement="per_turn")
+    training, validation = _split(dataset, 0.3, seed=0)
+    assert (len(training), len(validation)) == (14, 6)
+
+    def conversations(examples):
+        return {start.tokenizer.decode(example.ids).split("?")[0] for example in examples}
+
+    assert not conversations(training) & conversations(validation)
+
+
+def test_a_refused_finetune_leaves_the_checkpoint_as_it_was(checkpoint_dir, talks, tmp_path):
+    start, records = load_checkpoint(checkpoint_dir), json.loads(talks.read_text(encoding="utf-8"))
+    before = start.model.cfg
+    for wrong, error in [
+        ({"val_share": 0.001}, "splits 20 entries into 20 and 0"),
+        ({"too_long": "cut"}, "is not for conversations"),
+        ({"loss_on": "x"}, "loss_on must be one of"),
+        ({"text": ["a b c"], "text_share": 2.0}, "text_share must be between 0 and 1"),
+    ]:
+        with pytest.raises(ValueError, match=error):
+            finetune(start, records, tmp_path / "out", **{"template": "moss", **wrong})
+    assert start.model.cfg == before
+    finetune(start, records, tmp_path / "out", template="chatml", epochs=1, loss_on="all")
+    assert start.model.cfg.vocab_size == before.vocab_size + 2
+    with pytest.raises(ValueError, match="too_long is 'raise': 0 dropped and"):
+        long = [[*records[0], {"role": "user", "content": "x" * 300}, {"role": "assistant", "content": "y"}]] * 4
+        finetune(load_checkpoint(checkpoint_dir), long, tmp_path / "b", template="dialogue", too_long="raise")
+    entries = [{"instruction": "a", "context": "", "response": "b"}] * 9
+    with pytest.raises(ValueError, match="loss_on is for conversations, got 'all'"):
+        finetune(load_checkpoint(checkpoint_dir), entries, tmp_path / "c", loss_on="all")
+    finetune(load_checkpoint(checkpoint_dir), entries, tmp_path / "c", epochs=1)  # Dolly's records
+
+
+def test_the_chats_options_reach_the_session(checkpoint_dir, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr("gptlab.chat.run_chat", lambda session, **options: made.append((session, options)))
+    options = ["--system", "Be kind.", "--max-context", "50", "--temperature", "0.5", "--template", "chatml"]
+    assert run(capsys, "chat", "--model", checkpoint_dir, *options)[0] == 0
+    [(session, shown)] = made
+    assert (session.system, session.max_context, session.format) == ("Be kind.", 50, find_format("chatml"))
+    assert session.settings()["temperature"] == 0.5
+    assert shown["remembers"]
 
 
 def test_text_is_mixed_in_against_forgetting(checkpoint_dir, data, tmp_path, capsys):
@@ -237,28 +289,37 @@ def test_wrong_conversations_and_settings_are_said(checkpoint_dir, talks, tmp_pa
 
 
 def test_commands_of_the_chat(checkpoint_dir, tmp_path, monkeypatch, capsys):
-    missing = tmp_path / "missing.json"
+    missing, talked, other = (tmp_path / name for name in ("missing.json", "talked.txt", "other.txt"))
+    talked.write_text('[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]', encoding="utf-8")
+    other.write_text("{}", encoding="utf-8")
     lines = {
         "/help": "/clear             forget",
         "/settings temperature 0.5": "temperature         0.5",
         "/settings top-k = 7": "top_k               7",
         "/settings moss": "repetition_penalty  1.02",
-        "/settings top_k none": "top_k               None",
+        "/settings top_k none": "temperature         0.7",
+        "/settings temperature none": "repetition_penalty  1.02",
+        "/settings seed -1": "(seed must be a whole number >= 0, got -1)",
         "/settings top_p 7": "(top_p must be in [0, 1], got 7)",
         "/settings heat 7": "(no setting is called 'heat'; there are max_new_tokens, temperature",
         "/settings temperature hot": "(/settings temperature needs a number or none, got 'hot')",
         "/save": "(/save needs a file)",
         f"/save {tmp_path / 'said.json'}": "(there is nothing to save: nothing was said yet)",
         f"/load {missing}": f"(there is no file {missing})",
+        f"/load {talked}": "(1 turns read from",
+        f"/save {other}": f"({other} holds something else: ",
         "/dance": "(no command is called /dance; /help tells them all)",
     }
     monkeypatch.setattr("builtins.input", typing(*lines))
-    code, told, error = run(capsys, "chat", "--model", checkpoint_dir)
+    code, told, error = run(capsys, "chat", "--model", checkpoint_dir, "--history")
     assert (code, error) == (0, "")
     place = 0
     for expected in lines.values():
         place = told.index(expected, place) + 1
     assert list(tmp_path.glob("*.json")) == []
+    monkeypatch.setattr("builtins.input", typing("/load x.json"))
+    _, told, _ = run(capsys, "chat", "--model", checkpoint_dir)
+    assert "(each line is answered alone, so there is nothing to go on with" in told
 
 
 def test_how_tokens_are_chosen_can_be_said(checkpoint_dir, capsys):

@@ -61,7 +61,7 @@ def tokens_processed(lengths: list[int]) -> tuple[int, int]:
     raise NotImplementedError
 
 
-def keep_turns(lengths: list[int], system: int, room: int) -> int | None:
+def turns_to_forget(lengths: list[int], system: int, room: int) -> int | None:
     """Return how many of the oldest turns must be forgotten, so that the system message and the other turns fit.
 
     No more than needed are forgotten, and whole turns only. The system message always stays, and so does the last
@@ -106,7 +106,7 @@ EXERCISES = {
     "conversations.no_loss_spans": no_loss_spans,
     "conversations.per_turn": per_turn,
     "conversations.tokens_processed": tokens_processed,
-    "conversations.keep_turns": keep_turns,
+    "conversations.turns_to_forget": turns_to_forget,
     "conversations.mixture_shares": mixture_shares,
     "conversations.common_beginning": common_beginning,
 }

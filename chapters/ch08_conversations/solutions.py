@@ -31,7 +31,7 @@ def tokens_processed(lengths: list[int]) -> tuple[int, int]:
     return sum(accumulate(lengths)), sum(lengths)  # the sample of turn k has all turns up to k
 
 
-def keep_turns(lengths: list[int], system: int, room: int) -> int | None:
+def turns_to_forget(lengths: list[int], system: int, room: int) -> int | None:
     for forgotten in range(len(lengths)):  # the last turn is never forgotten
         if system + sum(lengths[forgotten:]) <= room:
             return forgotten

@@ -227,8 +227,8 @@ def tokens_processed(answer) -> None:
         expect(each == right[0], f"one sample per turn of {case} is {right[0]} tokens, got {each}")
 
 
-@check_of("conversations.keep_turns", "how many of the oldest turns to forget")
-def keep_turns(answer) -> None:
+@check_of("conversations.turns_to_forget", "how many of the oldest turns to forget")
+def turns_to_forget(answer) -> None:
     lengths = [10, 20, 30, 5]
     got = answer(list(lengths), 4, 69)
     expect(got is not None, "where everything fits it returns None, not 0; or is a `return` missing?")

@@ -14,6 +14,7 @@ from gptlab.data.conversation import Conversation, Turn
 from gptlab.data.conversation_dataset import ConversationDataset
 from gptlab.data.conversation_files import (
     as_conversation,
+    as_question,
     is_entry,
     load_conversations,
     load_entries_or_conversations,
@@ -57,6 +58,7 @@ __all__ = [
     "Town",
     "Turn",
     "as_conversation",
+    "as_question",
     "balance",
     "build_reviews",
     "build_town",

@@ -10,13 +10,13 @@ Sources: MOSS, finetune_moss.py; ChatGLM-6B, ptuning/main.py; OpenAI's ChatML; A
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from gptlab.data.conversation import Conversation, Turn
-from gptlab.data.conversation_files import MOSS_PARTS, after_words, as_conversation
+from gptlab.data.conversation_files import MOSS_PARTS, after_words, as_question
 from gptlab.data.segments import Segment
-from gptlab.data.templates import Template
+from gptlab.data.templates import Template, fill
 from gptlab.tokenizer import END_OF_TEXT
 
 Part = Literal["system", "user", "thoughts", "commands", "results", "frame", "assistant"]
@@ -37,15 +37,19 @@ class ChatFormat:
     Attributes:
         name: what a checkpoint remembers.
         loss_on: the loss rule that belongs to the format.
-        familiar: in nine of ten conversations that the model was tuned on, at most so many tokens stood before the last
-            answer; None if nobody knows. A chat shows the model no more, because it has learned little of what to do
-            at later positions.
+        tuned_length: in nine of ten samples that the model was tuned on, at most so many tokens stood before the last
+            answer; None if nobody knows. What stands at later positions it may read badly.
     """
 
-    familiar: int | None = field(default=None, kw_only=True)
+    tuned_length: int | None = field(default=None, kw_only=True)
 
     name: ClassVar[str]
     loss_on: ClassVar[str] = "assistant"
+
+    @property
+    def title(self) -> str:
+        """What people are told it is called."""
+        return self.name
 
     def opening(self, system: str) -> list[Piece]:
         """Return what comes before the first turn."""
@@ -58,7 +62,8 @@ class ChatFormat:
     def answer(self, text: str, last: bool) -> list[Piece]:
         """Return the answer, the mark that ends it, and what stands between it and the next turn.
 
-        The first piece is the answer alone, perhaps with a space before it; the second is the mark.
+        The first piece is the answer alone, perhaps with a space before it; the second is the mark, which the last
+        answer always has.
         """
         raise NotImplementedError
 
@@ -99,9 +104,7 @@ class ChatFormat:
         Args:
             asked: a conversation, or an Alpaca entry; an answer to its last question is not looked at.
         """
-        conversation = as_conversation(asked)
-        question = replace(conversation.turns[-1], assistant=None)
-        opening, turns, _ = self.write_out(conversation.with_turns([*conversation.turns[:-1], question]))
+        opening, turns, _ = self.write_out(as_question(asked))
         return [Segment(piece.text, False, piece.control) for pieces in (opening, *turns) for piece in pieces]
 
 
@@ -139,7 +142,8 @@ class ChatGLM(ChatFormat):
     """`[Round 0]`, `问：...`, `答：...`, a line each.
 
     Args:
-        first_round: what the first round is called: 0 in ChatGLM-6B, 1 in ChatGLM2.
+        first_round: what the first round is called: 0 in ChatGLM-6B, 1 in ChatGLM2 (whose form also has empty lines
+            between the parts, which are not written here).
         ends_in_history: whether end-of-text closes every answer, so that a conversation which is one sample teaches
             to stop after each; ChatGLM-6B closes the newest one only, for which there must be a sample per turn.
     """
@@ -241,6 +245,14 @@ class OverTurns(ChatFormat):
 
     name: ClassVar[str] = "template"
 
+    def __post_init__(self) -> None:
+        if "{instruction}" not in self.template.prompt_no_input:
+            raise ValueError(f"template {self.template.name!r}: 'prompt_no_input' must hold {{instruction}}")
+
+    @property
+    def title(self) -> str:
+        return self.template.name
+
     def opening(self, system: str) -> list[Piece]:
         opening, _ = self._split()
         if not opening and system:
@@ -250,10 +262,9 @@ class OverTurns(ChatFormat):
     def question(self, turn: Turn, number: int) -> list[Piece]:
         _without_tools(turn, self)
         opening, repeated = self._split()
-        before, after = repeated.split("{instruction}", 1)
         # At the end of the opening, an empty line would be another token than it is before the words that follow.
         space = "\n\n" if opening or number else ""
-        return [Piece(f"{space}{before}{turn.user}{after}", "user")]
+        return [Piece(space + fill(repeated, {"instruction": turn.user}), "user")]
 
     def answer(self, text: str, last: bool) -> list[Piece]:
         return [Piece(text, "assistant"), Piece(END_OF_TEXT, "assistant", control=True)]
@@ -271,7 +282,7 @@ def _unless_empty(text: str, part: Part) -> list[Piece]:
 def _without_tools(turn: Turn, form: ChatFormat) -> None:
     if turn.used_tools:
         raise ValueError(
-            f"the {form.name} form has no place for thoughts, commands and results: moss has, or leave them out by "
+            f"the {form.title} form has no place for thoughts, commands and results: moss has, or leave them out by "
             "conversation.without_tools()"
         )
 

@@ -56,7 +56,7 @@ class Conversation:
         object.__setattr__(self, "turns", tuple(self.turns))
         if not self.turns:
             raise ValueError("a conversation needs at least one turn, got none")
-        _check_text(self.system, "the system message", may_be_empty=True)
+        _check_text(self.system, "the system message", may_be_empty=self.system == "")
         for number, turn in enumerate(self.turns, start=1):
             _check_text(turn.user, f"turn {number}, the user's message")
             if turn.assistant is not None:

@@ -37,14 +37,14 @@ class ConversationDataset(Dataset):
         max_length: the most tokens of a sample; None sets no limit. It may be one more than the model reads at once,
             because the last token is only a target. Whole turns are left out, never parts: of a session the last ones,
             of the sample of one turn the first ones, so that its question is never cut.
-        loss_on: see `render`; None is the format's own rule.
+        loss_on: see `render`; None is the format's own rule. "last" means the last turn that is kept.
 
     Attributes:
         examples: the samples.
         dropped: (number of the conversation from 1, tokens) of samples in which not even one turn fitted.
         numbers: of the conversation from 1 that each sample comes from.
         dropped_turns: how many turns were left out of the samples that stayed.
-        plain_marks: the format's marks that are written as text.
+        plain_marks: the format's marks that are written as text. A user who types one cannot be told from the format.
 
     Raises:
         ValueError: a conversation is none or has no last answer, a setting is not known, the arrangement does not fit
@@ -93,6 +93,8 @@ class ConversationDataset(Dataset):
             raise ValueError(f"max_length must be >= 2, got {self.max_length}")
         if self.loss_on not in LOSS_RULES:
             raise ValueError(f"loss_on must be one of {list(LOSS_RULES)}, got {self.loss_on!r}")
+        if self.arrangement == "per_turn" and self.loss_on == "last":
+            raise ValueError("loss_on must not be 'last' with per_turn, which has a sample for each turn")
         if self.arrangement == "per_session" and not getattr(self.format, "ends_in_history", True):
             raise ValueError(
                 "with ends_in_history=False only the newest answer has an end, so one sample would teach to stop once "
@@ -110,20 +112,19 @@ class ConversationDataset(Dataset):
     def _session(self, conversation: Conversation, number: int) -> None:
         """Take turns from the first on, as long as they fit."""
         opening, turns, closing = self.format.write_out(conversation)
-        end = self._encode(closing)
-        parts = [self._encode(opening)]
-        length, only_last = len(parts[0].ids) + len(end.ids), self.loss_on == "last"
+        before, end = self._encode(opening), self._encode(closing)
+        length, kept = len(before.ids) + len(end.ids), 0
         for turn in turns:
-            part = self._encode(turn, counts=not only_last or turn is turns[-1])
-            length += len(part.ids)
+            length += len(self._encode(turn).ids)
             if self._too_long(length):
                 break
-            parts.append(part)
-        if len(parts) == 1:
+            kept += 1
+        if not kept:
             self.dropped.append((number, length))
             return
-        self.dropped_turns += len(turns) - len(parts) + 1
-        self.examples.append(_joined([*parts, end]))
+        counts = [self.loss_on != "last" or place == kept - 1 for place in range(kept)]
+        self.dropped_turns += len(turns) - kept
+        self.examples.append(_joined([before, *(self._encode(turn, counts=c) for turn, c in zip(turns, counts)), end]))
 
     def _turns(self, conversation: Conversation, number: int) -> None:
         """Make a sample of each turn, with as many of the turns before it as fit."""

@@ -7,6 +7,7 @@ Known are lists of messages, ShareGPT's and WizardLM's `conversations`, MOSS's `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,22 @@ def as_conversation(value: Any, where: str = "the conversation") -> Conversation
         raise ValueError(f"{where}: {error}") from None
 
 
+def as_question(value: Any, where: str = "the conversation") -> Conversation:
+    """Return the conversation up to its last question; an answer to that, even an empty one, is not looked at.
+
+    Raises as `as_conversation`.
+    """
+    if isinstance(value, Mapping) and "instruction" in value:
+        value = {key: field for key, field in dolly_entry(value).items() if key != "output"}
+    conversation = as_conversation(value, where)
+    return conversation.with_turns([*conversation.turns[:-1], replace(conversation.turns[-1], assistant=None)])
+
+
 def from_moss(record: Mapping[str, Any]) -> Conversation:
     """Return the conversation of one record of MOSS's files.
 
-    Each text there carries its marks, `<|Human|>: ...<eoh>`; they are taken off, and `render` puts them on again.
+    Each text there carries its marks, `<|Human|>: ...<eoh>`; they are taken off, and `render` puts them on again, as
+    most of MOSS's records have them: a space or a line's end before the text, every part there, a line's end behind.
 
     Raises:
         ValueError: `num_turns` is not the number of turns, a turn is missing or lacks a part, or a part its marks.
@@ -61,7 +74,7 @@ def from_moss(record: Mapping[str, Any]) -> Conversation:
     chat, said = record["chat"], record.get("num_turns")
     if not isinstance(chat, Mapping):
         raise ValueError(f"'chat' must be an object, got {chat!r:.80}")
-    if said is not None and (not str(said).isdigit() or int(said) != len(chat)):
+    if said is not None and str(said) != str(len(chat)):
         raise ValueError(f"num_turns is {said!r}, but the chat has {len(chat)} turns")
     turns = []
     for number in range(1, len(chat) + 1):
@@ -173,8 +186,9 @@ _FORMS = (  # the keys that a form is known by
 
 
 def is_entry(record: Any) -> bool:
-    """Say whether a record is an Alpaca entry, or one of Dolly's, without a history: an instruction and a response."""
-    return isinstance(record, Mapping) and "instruction" in record and not record.get("history")
+    """Say whether a record is an Alpaca entry or one of Dolly's, without history or system message."""
+    single = isinstance(record, Mapping) and "instruction" in record
+    return single and not record.get("history") and not record.get("system")
 
 
 def load_entries_or_conversations(path: str | Path) -> list[dict[str, Any]] | list[Conversation]:
@@ -183,8 +197,7 @@ def load_entries_or_conversations(path: str | Path) -> list[dict[str, Any]] | li
     Raises as `load_entries` and `load_conversations`.
     """
     records = read_records(path)
-    entries = is_entry(records[0]) or not isinstance(records[0], Mapping | list)
-    return load_entries(path) if entries else load_conversations(path)
+    return load_entries(path) if all(map(is_entry, records)) else load_conversations(path)
 
 
 def load_conversations(path: str | Path, *, left_out: list[tuple[int, str]] | None = None) -> list[Conversation]:

@@ -97,6 +97,8 @@ def template_or_format(content: Mapping[str, Any]) -> Template | ChatFormat:
     Raises:
         ValueError: see `template_from_dict` and `format_from_dict`.
     """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"a template must be an object, got {content!r:.80}")
     return format_from_dict(content) if "format" in content else template_from_dict(content)
 
 
@@ -108,10 +110,12 @@ def format_from_dict(content: Mapping[str, Any]) -> ChatFormat:
     """
     options = {key: value for key, value in content.items() if key != "format"}
     kinds = {**FORMATS, OverTurns.name: OverTurns}
-    if content["format"] not in kinds:
+    if not isinstance(content["format"], str) or content["format"] not in kinds:
         raise ValueError(f"format must be one of {list(kinds)}, got {content['format']!r}")
+    if not isinstance(options.get("tuned_length"), int | None):
+        raise ValueError(f"tuned_length must be a number, got {options['tuned_length']!r}")
     if "template" in options:
-        options["template"] = template_from_dict(options["template"])
+        options["template"] = template_or_format(options["template"])
     try:
         return kinds[content["format"]](**options)
     except TypeError as error:

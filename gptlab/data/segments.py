@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from gptlab.tokenizer import Tokenizer, as_tokenizer, control_id
+from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def encode(
         segments: in their order.
         tokenizer: with the control tokens.
         missing: what becomes of a control segment that is no special token of the tokenizer: an error, or the letters
-            of its name, as text.
+            of its name, as text. End-of-text has no letters.
 
     Raises:
         ValueError: a control segment is no special token, and missing is "error".
@@ -55,7 +55,7 @@ def encode(
     tokenizer, example = as_tokenizer(tokenizer), Example([], [])
     known = tokenizer.special_tokens_set
     for segment in segments:
-        if segment.control and (missing == "error" or segment.text in known):
+        if segment.control and (missing == "error" or segment.text in known or segment.text == END_OF_TEXT):
             ids = [control_id(tokenizer, segment.text)]
         else:
             ids = tokenizer.encode_ordinary(segment.text)

@@ -47,10 +47,10 @@ class Template:
         """Return everything that the model reads before it answers `entry`."""
         instruction, given = entry["instruction"], entry.get("input") or ""
         if entry.get("examples"):
-            examples = [_fill(self.example, {"input": "", **example}) for example in entry["examples"]]
+            examples = [fill(self.example, {"input": "", **example}) for example in entry["examples"]]
             instruction = "\n\n".join([instruction, *examples])
         template = self.prompt_input if given else self.prompt_no_input
-        return _fill(template, {"instruction": instruction, "input": given})
+        return fill(template, {"instruction": instruction, "input": given})
 
     def prompt_segments(self, entry: Mapping[str, Any]) -> list[Segment]:
         """Return the prompt as a segment."""
@@ -133,6 +133,6 @@ def _shipped() -> Any:
     return resources.files("gptlab") / "assets" / "templates"
 
 
-def _fill(template: str, values: Mapping[str, str]) -> str:
-    """Replace all placeholders in one pass, so that braces and placeholders inside the values stay what they are."""
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Return `template` with its placeholders replaced in one pass: braces inside the values stay what they are."""
     return re.sub(r"\{(instruction|input|output)\}", lambda slot: values.get(slot[1], slot[0]), template)

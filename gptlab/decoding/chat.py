@@ -1,4 +1,8 @@
-"""A conversation with a model that remembers: the tokens are those that it was tuned on, and none is read twice."""
+"""A conversation with a model that remembers: the tokens are those that it was tuned on.
+
+What the model has read it need not read again, until the oldest turns are forgotten: positions are absolute, so what is
+left moves and must be read anew.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +49,8 @@ class ChatSession:
             stretched over turns.
         system: what is said to the model before the first turn.
         max_new_tokens: the longest answer.
-        max_context: the most tokens that the model is shown before an answer. None is as many as in tuning, if the
-            format knows, and else all that leave room for an answer.
+        max_context: the most tokens that the model is shown before an answer; None is all that leave room for one. A
+            small model may have read nothing at later positions; `format.tuned_length` says what tuning showed it.
         choices: how tokens are chosen, as in `generate`: temperature, top_k, top_p, repetition_penalty, seed and so on.
 
     Attributes:
@@ -67,11 +71,13 @@ class ChatSession:
         **choices: Any,
     ) -> None:
         self.model, self.tokenizer, self.format = model, as_tokenizer(tokenizer), find_format(template)
-        self.system, self.max_new_tokens, self.choices = system, max_new_tokens, choices
+        self.system, self.max_new_tokens, self.choices = system, max_new_tokens, {}
         context = model.cfg.context_length
-        self.max_context = min(self.format.familiar or context, context) if max_context is None else max_context
+        self.max_context = context if max_context is None else max_context
         if not 1 < self.max_context <= context:
             raise ValueError(f"max_context must be in [2, {context}], the model's context, got {max_context}")
+        Conversation([Turn("?")], system)  # looks at the system message
+        self.set(max_new_tokens=max_new_tokens, **choices)
         self.clear()
 
     def clear(self) -> None:
@@ -116,7 +122,7 @@ class ChatSession:
         """Return the ids up to where the answer begins, with as many turns as fit, and how many do not."""
         context = self.model.cfg.context_length
         room = min(self.max_context, context - min(self.max_new_tokens, context // 4))
-        for forgotten in range(self.forgotten, len(self.turns) + 1):
+        for forgotten in range(min(self.forgotten, len(self.turns)), len(self.turns) + 1):
             conversation = Conversation([*self.turns[forgotten:], asked], self.system)
             ids = prompt_ids(self.format, conversation, self.tokenizer)
             if len(ids) <= room:
@@ -141,17 +147,20 @@ class ChatSession:
                 yield piece
 
     def set(self, **changes: Any) -> None:
-        """Change how answers are written: `max_new_tokens` or one of the choices.
+        """Change how answers are written: `max_new_tokens` or one of the choices; None takes a choice back.
 
         Raises:
             ValueError: a value is out of its range, or the name is not known; nothing is changed.
         """
-        settings = {**self.settings(), **changes}
         unknown = sorted(set(changes) - set(SETTINGS))
         if unknown:
             raise ValueError(f"no setting is called {unknown[0]!r}; there are {', '.join(SETTINGS)}")
-        generate(self.model, [], **settings)  # looks at the values
-        self.max_new_tokens = settings.pop("max_new_tokens")
+        settings = {name: value for name, value in {**self.settings(), **changes}.items() if value is not None}
+        seed = settings.get("seed", 0)
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be a whole number >= 0, got {seed!r}")
+        generate(self.model, [], **{"max_new_tokens": 128, **settings})  # looks at the values
+        self.max_new_tokens = settings.pop("max_new_tokens", 128)
         self.choices = settings
 
     def settings(self) -> dict[str, Any]:
@@ -162,24 +171,28 @@ class ChatSession:
         """Write the conversation as JSON: `{"messages": [...]}`; see `to_record`.
 
         Raises:
-            ValueError: nothing was said yet.
+            ValueError: nothing was said yet, or the file is there and holds something else.
         """
         if self.conversation is None:
             raise ValueError("there is nothing to save: nothing was said yet")
+        if Path(path).exists():
+            as_conversation(read_json(path), f"{path} holds something else")
         write_text(path, to_json(to_record(self.conversation)))
 
     def load(self, path: str | Path) -> None:
-        """Go on with a conversation from a file, of any form that `as_conversation` knows.
+        """Go on with a conversation from a file, of any form that `as_conversation` knows, and its system message.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it holds no conversation, or one whose last turn has no answer; the present one stays.
+            ValueError: it holds no conversation, one whose last turn has no answer, or one that the format cannot
+                write; the present one stays.
         """
         conversation = as_conversation(read_json(path), str(path))
         if not conversation.answered:
             raise ValueError(f"{path}: the last turn has no answer")
+        render(conversation, self.format)
         self.clear()
-        self.turns, self.system = list(conversation.turns), conversation.system
+        self.turns, self.system = list(conversation.turns), conversation.system or self.system
 
     def ids(self) -> list[int]:
         """Return the ids of the conversation so far, those that the model would be tuned on."""

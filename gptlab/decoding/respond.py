@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from gptlab.data import ChatFormat, Template, as_conversation, encode, find_template
+from gptlab.data import ChatFormat, Template, as_question, encode, find_template
 from gptlab.data.instruction import check_entry
 from gptlab.decoding.generate import generate, stream
 from gptlab.model import GPTModel
@@ -42,7 +42,8 @@ def respond(
         tokenizer: the model's.
         entries: with an instruction; an output is not looked at. For a ChatFormat conversations, too, whose last
             question is answered.
-        template: the form that the model was tuned with: a Template, a ChatFormat, a name, or a path.
+        template: the form that the model was tuned with: a Template, a ChatFormat, a name, or a path. The name of a
+            template means single questions; `find_format(name)` stretches it over turns.
         max_new_tokens: the longest response.
         batch_size: entries answered together; they are taken in order of length.
         progress: whether to show a bar.
@@ -112,7 +113,7 @@ def stream_response(
 
 def _check(entry: Any, where: str, template: Template | ChatFormat) -> None:
     if isinstance(template, ChatFormat):
-        as_conversation(entry, where)
+        as_question(entry, where)
     else:
         check_entry(entry, where, needs=["instruction"])
 

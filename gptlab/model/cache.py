@@ -73,8 +73,8 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """How many tokens of each sequence the cache holds (S)."""
-        return self.layers[0].length
+        """How many tokens of each sequence the cache holds (S); of a pass that was interrupted none are counted."""
+        return min(layer.length for layer in self.layers)
 
     def reorder(self, rows: Tensor) -> None:
         """Make row i what row `rows[i]` was; left-out rows are dropped, repeated ones copied.

@@ -32,5 +32,5 @@ def show_loss_rules(
             trained = [False, *example.trained[1:]]  # nothing is read before the first token, so it is no target
             rows.append([ShownToken(token_text(tokenizer, i), learned, i) for i, learned in zip(example.ids, trained)])
             own = ", its own rule" if rule == form.loss_on else ""
-            names.append(f"{form.name}, loss on {rule}{own}")
+            names.append(f"{form.title}, loss on {rule}{own}")
     return Targets(rows, [], names)

@@ -29,11 +29,11 @@ from gptlab.data import (
     text_examples,
 )
 from gptlab.data.conversation_dataset import Arrangement
-from gptlab.data.instruction import TooLong
+from gptlab.data.instruction import TooLong, dolly_entry
 from gptlab.data.templates import TrainOn
 from gptlab.files import read_json, to_json, write_text
 from gptlab.model import GPTModel
-from gptlab.tokenizer import Tokenizer, tokenizer_files, with_special_tokens
+from gptlab.tokenizer import Tokenizer, as_tokenizer, tokenizer_files, with_special_tokens
 from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.estimate import foresee
 from gptlab.training.history import History, history_from_dict
@@ -81,6 +81,9 @@ def finetune(
     progress: bool = False,
 ) -> History:
     """Tune `start.model` in place and save it to `out` after every epoch.
+
+    With new special tokens the model grows; `load_checkpoint(out)` gives it with the tokenizer and form that it then
+    needs.
 
     `out` also gets metrics.jsonl, a line for every step, and history.json when training is over. Until then the folder
     `checkpoints` in it holds the last states, from which `resume` goes on, with the same result to the bit on the same
@@ -139,26 +142,26 @@ def finetune(
     tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
     out, context = Path(out), start.model.cfg.context_length
     conversations = {"arrangement": arrangement, "loss_on": loss_on, "special_tokens": special_tokens}
-    dataset, start = _prepare(_with_template(start, template), entries, train_on, too_long, **conversations)
+    dataset, tuned = _prepare(_with_template(start, template), entries, train_on, too_long, **conversations)
     model = start.model
     training, validation = _split(dataset, val_share, seed)
     tell(f"{len(training)} {_kind(dataset)} to train on, {len(validation)} to validate; {dataset.length_report()}")
-    run = _Run(out, chosen | _digests(start, dataset.examples, text), save_every, keep, resume, tell)
-    if run.finished is not None:
-        model.load_state_dict(load_checkpoint(out).model.state_dict())
-        return run.finished
-    loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
     if text:
-        training = _with_text(training, text, text_share, start.tokenizer, seed)
+        training = _with_text(training, text, text_share, tuned.tokenizer, seed)
         tell(str(training.report(epochs)))
+    loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
     batches = loader(training, group_by_length=group_by_length, packing=context if packing else None)
-    optimizer, steps = make_optimizer(model, learning_rate), epochs * len(batches)
-    warmup_steps = round(0.05 * steps) if warmup_steps is None else warmup_steps
-    rates = choose_schedule(schedule)(optimizer, steps, warmup_steps)
+    run = _Run(out, chosen | _digests(start, tuned, dataset.examples, text), save_every, keep, resume, tell)
+    if run.finished is not None:
+        return _take_finished(start, tuned, out, run.finished)
+    steps = epochs * len(batches)
     tell(foresee(model, batches, steps, micro_batches=micro_batches, recompute=recompute))
+    _grow(start, tuned)  # when nothing can be refused any more
+    optimizer = make_optimizer(model, learning_rate)
+    rates = choose_schedule(schedule)(optimizer, steps, round(0.05 * steps) if warmup_steps is None else warmup_steps)
 
     def after_epoch(epoch: int, history: History) -> None:
-        run.save(start)
+        run.save(tuned)
         before, now = history.validation[0][1], history.validation[-1][1]
         tell(
             f"epoch {epoch} of {epochs}: validation loss {now:.3f} nats per token ({before:.3f} before); saved to {out}"
@@ -264,19 +267,22 @@ def _prepare(
     loss_on: str | None,
     special_tokens: bool,
 ) -> tuple[InstructionDataset | ConversationDataset, Checkpoint]:
-    """Return the examples, and what to begin with: for conversations with their format, and its marks as tokens."""
+    """Return the examples, and the checkpoint to come: for conversations with their format, and its marks as tokens."""
     model, tokenizer, template = start
     context = model.cfg.context_length
     if isinstance(template, Template) and all(map(is_entry, entries)):
+        if loss_on is not None:
+            raise ValueError(f"loss_on is for conversations, got {loss_on!r}; for entries there is train_on")
         options = {"context_length": context, "too_long": too_long}
+        entries = [entry if "output" in entry else dolly_entry(entry) for entry in entries]
         return InstructionDataset(entries, tokenizer, template, train_on, **options), start
     if too_long == "cut":
         raise ValueError("too_long='cut' is not for conversations: whole turns are left out ('drop'), or 'raise'")
     form = find_format(template)
-    marks = form.markers if special_tokens else []
+    tokenizer = with_special_tokens(as_tokenizer(tokenizer), form.markers if special_tokens else [])
     dataset = ConversationDataset(
         entries,
-        with_special_tokens(tokenizer, marks),
+        tokenizer,
         format=form,
         arrangement=arrangement,
         max_length=context + 1,
@@ -285,8 +291,20 @@ def _prepare(
     if too_long == "raise" and (dataset.dropped or dataset.dropped_turns):
         raise ValueError(f"too_long is 'raise': {dataset.length_report()}")
     lengths = sorted(map(_before_last_answer, dataset.examples))
-    form = replace(form, familiar=lengths[int(0.9 * (len(lengths) - 1))])
-    return dataset, Checkpoint(model, add_special_tokens(model, tokenizer, marks), form)
+    form = replace(form, tuned_length=lengths[int(0.9 * (len(lengths) - 1))])
+    return dataset, Checkpoint(model, tokenizer, form)
+
+
+def _grow(start: Checkpoint, tuned: Checkpoint) -> None:
+    """Give the model rows for the tokens that its tokenizer gets."""
+    new = set(tuned.tokenizer.special_tokens_set) - set(as_tokenizer(start.tokenizer).special_tokens_set)
+    add_special_tokens(start.model, start.tokenizer, sorted(new, key=tuned.tokenizer.encode_single_token))
+
+
+def _take_finished(start: Checkpoint, tuned: Checkpoint, out: Path, history: History) -> History:
+    _grow(start, tuned)
+    start.model.load_state_dict(load_checkpoint(out).model.state_dict())
+    return history
 
 
 def _before_last_answer(example: Example) -> int:
@@ -318,10 +336,11 @@ def _split(
 def _kind(dataset: InstructionDataset | ConversationDataset) -> str:
     if isinstance(dataset, InstructionDataset):
         return "entries"
-    return "conversations" if dataset.arrangement == "per_session" else "turns of conversations"
+    kind = "conversations" if dataset.arrangement == "per_session" else "turns of conversations"
+    return f"{kind} (marks as text: {' '.join(dataset.plain_marks)})" if dataset.plain_marks else kind
 
 
-def _digests(start: Checkpoint, examples: Sequence[Example], text: Sequence[str]) -> dict[str, Any]:
+def _digests(start: Checkpoint, tuned: Checkpoint, examples: Sequence[Example], text: Sequence[str]) -> dict[str, Any]:
     """Return short marks of what training begins with, in which any difference shows."""
     beginning = hashlib.sha256()
     for weight in start.model.parameters():
@@ -329,10 +348,10 @@ def _digests(start: Checkpoint, examples: Sequence[Example], text: Sequence[str]
     return {
         "model": start.model.cfg.to_dict(),
         "weights": beginning.hexdigest()[:16],
-        "tokenizer": _digest(tokenizer_files(start.tokenizer)),
+        "tokenizer": _digest(tokenizer_files(tuned.tokenizer)),
         "dataset": _digest([list(example) for example in examples]),
         "text": _digest(list(text)),
-        "template": _digest(start.template.to_dict()),
+        "template": _digest(tuned.template.to_dict()),
     }
 
 

@@ -239,3 +239,51 @@ def test_braces_in_the_data_stay():
     assert (
         "".join(s.text for s in render(talk, template)) == f"Q {{instruction}} {{x}} {{ {{1}}\n{{input}}{END_OF_TEXT}"
     )
+
+
+LITERALLY = {
+    "moss": "Kind.\n<|Human|>: Hi<eoh>\n<|Inner Thoughts|>: None<eot>\n<|Commands|>: None<eoc>\n"
+    "<|Results|>: None<eor>\n<|MOSS|>: Yes<eom>\n",
+    "chatglm": f"Kind.\n[Round 0]\n问：Hi\n答：Yes{END_OF_TEXT}\n",
+    "chatml": "<|im_start|>system\nKind.\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+    "<|im_start|>assistant\nYes<|im_end|>\n",
+    "phi3": f"<|system|>\nKind.\n<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\nYes<|end|>\n{END_OF_TEXT}",
+    "phi3_book": f"Kind.\n\n<|user|>\nHi\n<|assistant|>:\nYes{END_OF_TEXT}\n",
+    "alpaca": f"Kind.\n\n\n### Instruction:\nHi\n\n### Response:\nYes{END_OF_TEXT}",
+    "dialogue": f"Kind.\n\n\nHi\nYes{END_OF_TEXT}",
+}
+
+
+@pytest.mark.parametrize("form", LITERALLY)
+def test_every_format_to_the_letter(form):
+    talk = Conversation([Turn("Hi", "Yes")], "Kind.\n")
+    assert "".join(segment.text for segment in render(talk, form)) == LITERALLY[form]
+
+
+def test_a_placeholder_may_come_twice_and_must_come_once():
+    twice = Template("t", "{instruction}{input}", "Q {instruction} again {instruction}:", "")
+    [prompt] = render([{"role": "user", "content": "{instruction}?"}], twice)
+    assert prompt.text == "Q {instruction}? again {instruction}?:"
+    with pytest.raises(ValueError, match=r"template 'none': 'prompt_no_input' must hold \{instruction\}"):
+        render(TALK, Template("none", "{instruction}{input}", "Q:", ""))
+
+
+def test_an_answer_is_not_looked_at_when_it_is_asked_for():
+    for entry in ({"instruction": "a", "output": ""}, {"instruction": "a", "output": None}, {"instruction": "a"}):
+        assert find_format("dialogue").prompt_segments(entry)[0].text == "a\n"
+    dolly = {"instruction": "a", "context": "b", "response": ""}
+    assert find_format("dialogue").prompt_segments(dolly)[0].text == "a\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "error"),
+    [
+        ("alpaca", "a template must be an object, got 'alpaca'"),
+        ({"format": ["a"]}, r"format must be one of .*got \['a'\]"),
+        ({"format": "template", "template": "x"}, "a template must be an object, got 'x'"),
+        ({"format": "moss", "tuned_length": "many"}, "tuned_length must be a number, got 'many'"),
+    ],
+)
+def test_damaged_formats_are_said(damaged, error):
+    with pytest.raises(ValueError, match=error):
+        template_or_format(damaged)

@@ -11,6 +11,7 @@ from gptlab.data import (
     as_conversation,
     load_conversations,
     load_entries,
+    load_entries_or_conversations,
     save_conversations,
     to_moss,
 )
@@ -144,3 +145,26 @@ def test_files_that_are_wrong(tmp_path):
         load_conversations(path, left_out=[])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_conversations(tmp_path / "nowhere.json")
+
+
+def test_wizardlms_files_old_and_new(tmp_path):
+    (tmp_path / "70k.json").write_text(json.dumps([{"instruction": "Hi", "output": "Hello!"}]), encoding="utf-8")
+    assert load_entries(tmp_path / "70k.json") == [{"instruction": "Hi", "output": "Hello!"}]
+    newer = [{"idx": "a1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}]
+    (tmp_path / "196k.json").write_text(json.dumps(newer), encoding="utf-8")
+    assert load_conversations(tmp_path / "196k.json")[0].turns == (Turn("Hi", "Hello!"),)
+
+
+def test_a_file_is_of_entries_only_if_all_are(tmp_path):
+    path, entry = tmp_path / "mixed.json", {"instruction": "a", "output": "b"}
+    for records, conversations in [
+        ([entry, entry], False),
+        ([entry, MESSAGES], True),
+        ([MESSAGES, entry], True),
+        ([entry, entry | {"system": "Be kind."}], True),
+        ([entry | {"history": [["a", "b"]]}, entry], True),
+    ]:
+        path.write_text(json.dumps(records), encoding="utf-8")
+        found = load_entries_or_conversations(path)
+        assert all(isinstance(each, Conversation) == conversations for each in found)
+    assert as_conversation(entry | {"system": "Be kind."}).system == "Be kind."

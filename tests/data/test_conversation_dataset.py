@@ -159,3 +159,34 @@ def test_doors(tokenizer):
         ConversationDataset([[{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]], tokenizer)
     with pytest.raises(ValueError, match="no conversation to train on: 0 given"):
         ConversationDataset([], tokenizer)
+
+
+def test_the_last_answer_is_the_last_that_is_kept(tokenizer):
+    for length in range(30, 400, 10):
+        try:
+            dataset = ConversationDataset([TALK], tokenizer, format="chatml", max_length=length, loss_on="last")
+        except ValueError:
+            continue
+        kept = Conversation(TALK.turns[: 3 - dataset.dropped_turns], TALK.system)
+        assert dataset.examples == [encode(render(kept, "chatml", loss_on="last"), tokenizer, missing="text")]
+        assert any(dataset.examples[0].trained)
+    with pytest.raises(ValueError, match="loss_on must not be 'last' with per_turn"):
+        ConversationDataset([TALK], tokenizer, format="chatml", arrangement="per_turn", loss_on="last")
+
+
+def test_samples_of_a_conversation_stay_together(tokenizer):
+    dataset = ConversationDataset([TALK, WITH_TOOLS], tokenizer, arrangement="per_turn")
+    assert dataset.numbers == [1, 1, 1, 2, 2, 2]
+    assert dataset.by_conversation() == [dataset.examples[:3], dataset.examples[3:]]
+
+
+def test_end_of_text_is_never_written_in_letters(tokenizer):
+    class Letters:
+        def encode(self, text):
+            return [ord(letter) % 300 for letter in text]
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    with pytest.raises(ValueError, match="'<.endoftext.>' is no special token"):
+        ConversationDataset([TALK], Letters(), format="dialogue")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conversations import MOSS_TOKENS, TALK, WITH_TOOLS
 
-from gptlab.data import FORMATS, Conversation, ConversationDataset, Turn, collate, find_format
+from gptlab.data import FORMATS, Conversation, ConversationDataset, Turn, collate, find_format, to_moss
 from gptlab.decoding import ChatSession, respond
 from gptlab.decoding.respond import prompt_ids
 from gptlab.model import GPTModel, initialize_like_gpt2
@@ -180,3 +180,66 @@ def test_settings_and_doors(longer, tokenizer, tmp_path):
     session.turns = list(WITH_TOOLS.turns)
     session.save(tmp_path / "tools.json")
     assert "chat" in json.loads((tmp_path / "tools.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_reading_that_is_interrupted_spoils_nothing(longer, tokenizer, block):
+    """Ctrl-C may come when some layers have taken the new tokens into their caches and others have not."""
+    session = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=6)
+    say(session, QUESTIONS[0])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    hook = longer.trf_blocks[block].ff.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        say(session, "A question that is not read to its end, and is much longer than the next one " * 3)
+    hook.remove()
+    fresh = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=6)
+    fresh.turns = list(session.turns)
+    for text in QUESTIONS[1:]:
+        assert say(session, text) == say(fresh, text)
+
+
+def test_max_context_bounds_what_the_model_is_shown(longer, tokenizer):
+    session, shown = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=3, max_context=60), []
+    for number in range(8):
+        say(session, f"Number {number}?")
+        shown.append(max(len(session._read) - 3, 0))
+    assert session.forgotten > 0
+    assert 40 < max(shown) <= 60
+    with pytest.raises(ValueError, match=r"max_context must be in \[2, 640\], the model's context, got 641"):
+        ChatSession(longer, tokenizer, "dialogue", max_context=641)
+
+
+def test_wrong_settings_are_found_at_once(longer, tokenizer):
+    for choices, error in [
+        ({"heat": 3}, "no setting is called 'heat'"),
+        ({"top_p": 7.0}, "top_p must be in"),
+        ({"seed": 1.5}, "seed must be a whole number >= 0, got 1.5"),
+        ({"system": "\udcff"}, "the system message: character 0"),
+    ]:
+        with pytest.raises(ValueError, match=error):
+            ChatSession(longer, tokenizer, "dialogue", **choices)
+    session = ChatSession(longer, tokenizer, "dialogue", temperature=0.5, top_k=None)
+    session.set(temperature=None)
+    assert session.settings() == {"max_new_tokens": 128}
+
+
+def test_loading_takes_only_what_the_format_can_write(longer, tokenizer, tmp_path):
+    tools, plain = tmp_path / "tools.json", tmp_path / "plain.json"
+    tools.write_text(json.dumps(to_moss(WITH_TOOLS)), encoding="utf-8")
+    plain.write_text(json.dumps({"messages": TALK.without_tools().with_turns(TALK.turns).messages()[1:]}))
+    session = ChatSession(longer, tokenizer, "chatml", system="Kind.", max_new_tokens=3)
+    say(session, QUESTIONS[0])
+    turns = list(session.turns)
+    with pytest.raises(ValueError, match="the chatml form has no place for thoughts"):
+        session.load(tools)
+    assert session.turns == turns
+    session.load(plain)
+    assert session.system == "Kind."
+    assert session.turns == list(TALK.turns)
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="mine.txt is not JSON"):
+        session.save(tmp_path / "mine.txt")
+    session.save(plain)  # a conversation may be replaced

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gptlab.config import GPTConfig
-from gptlab.data import Segment, collate, encode
+from gptlab.data import Segment, collate, encode, find_format
 from gptlab.model import GPTModel
 from gptlab.tokenizer import as_tokenizer, control_id, load_tokenizer, save_tokenizer, train_tokenizer
 from gptlab.weights import add_special_tokens, export_huggingface, load_checkpoint, load_gpt2, save_checkpoint
@@ -240,3 +240,19 @@ def test_what_is_refused_leaves_the_model_as_it_was(tokenizer):
     assert model.cfg.vocab_size == 300
     assert before.keys() == model.state_dict().keys()
     assert all(before[name].equal(weight) for name, weight in model.state_dict().items())
+
+
+def test_transformers_stops_at_the_mark_of_the_format(tokenizer, tmp_path):
+    form = find_format("chatml")
+    model = model_of(tokenizer)
+    extended = add_special_tokens(model, tokenizer, form.markers)
+    mark = control_id(extended, "<|im_end|>")
+    with torch.no_grad():  # a model that says nothing but the mark
+        model.final_norm.scale.zero_()
+        model.final_norm.shift.fill_(1.0)
+        model.out_head.weight[mark] = 1.0
+    export_huggingface(model, extended, tmp_path / "out", form)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    written = theirs.generate(torch.tensor([[1, 2, 3]]), attention_mask=torch.ones(1, 3), max_new_tokens=5)
+    assert written.tolist() == [[1, 2, 3, mark]]
+    assert load_checkpoint(tmp_path / "out").template == form

@@ -137,9 +137,9 @@ def prompts_only(turns):
 
 
 def forgets(fits=lambda total, room: total <= room, *, count_system=True, drop=0, last=1, otherwise=None):
-    """Return the right keep_turns, but for what is asked to be wrong; `drop` is the place of the turn that goes."""
+    """Return the right answer, but for what is asked to be wrong; `drop` is the place of the turn that goes."""
 
-    def keep_turns(lengths, system, room):
+    def turns_to_forget(lengths, system, room):
         left = list(lengths)
         while not fits(sum(left) + system * count_system, room):
             if len(left) <= last:
@@ -147,7 +147,7 @@ def forgets(fits=lambda total, room: total <= room, *, count_system=True, drop=0
             left.pop(drop if len(left) + drop >= 0 else 0)
         return len(lengths) - len(left)
 
-    return keep_turns
+    return turns_to_forget
 
 
 def keep_in_place(lengths, system, room):
@@ -380,7 +380,7 @@ def token_checks(name="conversations.tokens_processed"):
     ]
 
 
-def turn_checks(name="conversations.keep_turns"):
+def turn_checks(name="conversations.turns_to_forget"):
     return [
         (name, forgets(drop=-1), "the newest turns"),
         (name, forgets(drop=-2), "an older one kept"),
