@@ -12,11 +12,11 @@ def chatglm_prompt(history: list[tuple[str, str]], question: str, first_round: i
     """Return ChatGLM's prompt: what was said before, then the question, up to where its answer begins.
 
     An earlier turn is three lines, "[Round 0]", "问：" with the question and "答：" with the answer, each with a line
-    end. The new question is the same, but stops right behind its "答：". Rounds count up from first_round. Nothing
-    marks the end of an answer here.
+    end. The new turn has them, too, its "[Round 1]" included, but stops right behind its "答：". Rounds count up from
+    first_round. Nothing marks the end of an answer here.
 
     Args:
-        history: (question, answer) of each earlier turn, the oldest first; it may be empty.
+        history: (question, answer) of each earlier turn, the oldest first; with none, the new turn is all.
         question: the new one.
         first_round: the number of the oldest round.
     """
@@ -28,7 +28,8 @@ def no_loss_spans(meta: int, turns: list[list[tuple[str, int]]], before: int, af
 
     A sample is the meta instruction and then all parts of all turns, one behind the other. No loss falls on the meta
     instruction, nor on what a tool answered: a "Tool Responses" part without its first `before` tokens and its last
-    `after` ones. Places count from the sample's first token. An empty span is left out.
+    `after` ones. Places count from the sample's first token. A span without a token is
+    left out.
 
     Args:
         meta: how many tokens the meta instruction has; it may be 0.
@@ -55,6 +56,8 @@ def per_turn(turns: list[tuple[list[int], list[int]]]) -> list[tuple[list[int], 
 def tokens_processed(lengths: list[int]) -> tuple[int, int]:
     """Return how many tokens the samples of a conversation have in all: with one sample per turn, and as one sample.
 
+    The sample of a turn has all turns up to it, as in `per_turn`.
+
     Args:
         lengths: the tokens of each turn, question and answer together. There is no padding and nothing is cut.
     """
@@ -68,7 +71,7 @@ def turns_to_forget(lengths: list[int], system: int, room: int) -> int | None:
     turn, which is the new question. Return None where not even these two fit.
 
     Args:
-        lengths: the tokens of each turn, the oldest first, at least one.
+        lengths: the tokens of each turn, the oldest first, the new question last; at least one.
         system: the tokens of the system message; it may be 0.
         room: the most tokens that may be read.
     """
@@ -89,9 +92,10 @@ def mixture_shares(sizes: list[int], cap: int | None = None, temperature: float 
 
 
 def common_beginning(read: list[int], prompt: list[int]) -> int:
-    """Return how many tokens of a KV cache can be kept when a new prompt comes: as many as both begin with.
+    """Return how many tokens of a KV cache can be kept when a new prompt comes: as many as both begin with,
+    but never the whole prompt.
 
-    At least the prompt's last token must be read again, because the logits behind it are wanted, and the cache does
+    Its last token must be read again, because the logits behind it are wanted, and the cache does
     not hold them.
 
     Args:

@@ -98,9 +98,11 @@ history = [(turn.user, turn.assistant) for turn in talk.turns[:-1]]
 print(chatglm_prompt(history, talk.turns[-1].user))
 
 # %% [markdown]
-# (The colon is the wide Chinese one, `：`. ChatGLM-6B counts the rounds from 0, ChatGLM2 from 1.) Is it the library's
-# text? `gptlab.render` writes a conversation out in a form that it knows by name, as the **segments** of chapter 7:
-# pieces of text that say of themselves whether they are trained.
+# (The colon is the wide Chinese one, `：`. ChatGLM-6B counts the rounds from 0; ChatGLM2 from 1, and it has empty lines,
+# too. ChatGLM-6B's chat gives the very first question bare, without these words; its tuning code writes them always
+# when there is a column for the history.) Is it the library's text? `gptlab.render` writes a conversation out in a form
+# that it knows by name, as the **segments** of chapter 7: pieces of text that say of themselves whether they are
+# trained.
 
 # %%
 from gptlab.data.chat_formats import ChatGLM
@@ -140,7 +142,8 @@ show.show_targets(*gptlab.collate(sessions, pad_id=tokenizer.eot_token), tokeniz
 # **in a sample of a whole conversation every answer has its end, and every end is a target.** (ChatGLM-6B has an end
 # behind the newest answer only. That is right for it, because it makes a sample of each turn: section 8.6.)
 #
-# The second row is the library's format `"dialogue"`, with which we shall tune:
+# The second row is the library's format `"dialogue"`, with which we shall tune (the heading counts targets, one fewer
+# than tokens):
 
 # %%
 [example] = gptlab.ConversationDataset([talk], tokenizer, format="dialogue").examples
@@ -215,8 +218,8 @@ print(" ".join(f"{place}:{show.token_text(moss_tokenizer, token)}" for place, to
 
 # %% [markdown]
 # With GPT-2's vocabulary `<|Results|>:` is five tokens, 0 to 4, and the last two are `<eor>` and the line end. So the
-# two numbers belong to *this vocabulary*. Elsewhere they are others, and the code would run on and mask the wrong
-# tokens:
+# two numbers belong to *this vocabulary*. Elsewhere the first is another, and the second, too, where `<eor>` is no
+# token; and the code would run on and mask the wrong tokens:
 
 # %%
 small = with_special_tokens(tokenizer, Moss().markers)
@@ -300,14 +303,14 @@ print(inspect.getsource(gptlab.encode))
 # ## 8.5 Which tokens carry loss?
 #
 # This is what readers ask most. Here is the conversation with the calculator under all four rules of the library. Blue
-# is trained, and in front of each text it says how many tokens are:
+# is trained, and the heading of each text says how many tokens are:
 
 # %%
 show.show_loss_rules(with_tool, moss_tokenizer)
 
 # %% [markdown]
 # - **assistant**: the answers, each with the mark that ends it. Most people want this.
-# - **last**: only the last answer. It belongs to "one sample for each turn".
+# - **last**: only the last answer. It belongs to "one sample for each turn" (section 8.6).
 # - **moss**: everything but the meta instruction and what the tool returned. So MOSS learns to write what the *human*
 #   says, too! Texts about MOSS often say that only the answers carry loss; its code does otherwise, and people keep
 #   asking why. It is more to learn from (pretraining learns from all text), but the answers are a smaller part of it.
@@ -317,9 +320,9 @@ show.show_loss_rules(with_tool, moss_tokenizer)
 # the model's own words, and a model that shall use tools must learn them: the rules "assistant" and "last" are not for
 # it.
 #
-# A format has a rule of its own, and takes any other. Here is the first turn of our talk in three formats. (`"dialogue"`
-# is a template as in chapter 7, stretched over turns.) ChatML and Phi-3 are known to many models; there, `<|im_start|>`
-# and the like are one token each, and here they are spelled in text:
+# A format has a rule of its own, and takes any other. Here is the first turn of our talk in three formats.
+# (`"dialogue"` is a template as in chapter 7, stretched over turns.) ChatML's and Phi-3's forms are used by many
+# models; there, `<|im_start|>` and the like are one token each, and here they are spelled in text:
 
 # %%
 short_talk = talk.with_turns(talk.turns[:1])
@@ -399,8 +402,8 @@ assert abs(loss_of_turns - loss_of_session) < 1e-9
 assert torch.allclose(gradient_of_turns, gradient_of_session, atol=1e-9)
 
 # %% [markdown]
-# The *sum* is equal, not every mean. Who takes the mean of each sample, and then the mean of the samples, gives a token
-# of a short answer more weight than one of a long answer:
+# The *sum* is equal, not every mean. Whoever takes the mean of each sample, and then the mean of the samples, gives a
+# token of a short answer more weight than one of a long answer:
 
 # %%
 means = [summed_loss([sample])[0] / sum(sample.trained) for sample in per_turn]
@@ -439,7 +442,7 @@ axis.legend(loc="upper left", frameon=False)
 figure
 
 # %% [markdown]
-# The blue part at the bottom is all that a session costs; it grows by the same piece with each turn. All of the bar is
+# The blue part at the bottom is all that a session costs; it grows by the same piece with each turn. The whole bar is
 # what one sample per turn costs if the samples of a session are batched: with 8 turns eight times as much, for the same
 # gradient. (A loader that groups samples by length saves most of the padding. The copies stay.)
 #
@@ -471,9 +474,9 @@ prefix_model = copy.deepcopy(model)
 print(gptlab.replace_modules(prefix_model, r"trf_blocks\.\d+\.att", with_prefix))
 
 # %% [markdown]
-# `replace_modules` puts another module in the place of each whose name matches; chapter 9 lives on it. Now the loss of
-# each answer. A sample of one turn has a prefix: all that stands before its answer. And a session? It has three
-# answers, so three prompts. Only one can be the prefix, and we try both ends:
+# `replace_modules` replaces each module whose name matches; chapter 9 lives on it. Now the loss of each answer. A
+# sample of one turn has a prefix: all that stands before its answer. And a session? It has three answers, so three
+# prompts. Only one can be the prefix, and we try both ends:
 
 
 # %%
@@ -545,7 +548,7 @@ print("embeddings and head are still one matrix:", grown.out_head.weight is grow
 # With random rows the model mostly says a new token, and what it knew is drowned. With the mean it cannot. The logit of
 # a new token is then the mean of the old logits, $z_{new} = h \cdot \bar w = \bar z$, and $e^{\bar z}$ is at most the
 # mean of all $e^{z_i}$ (Hewitt 2021). So one new token begins with a probability of at most $\frac{1}{V+1}$, and mostly
-# far below it. The five rows are equal at first; training parts them.
+# far below it. The five rows are equal at first; training separates them.
 
 # %%
 rows = grown.tok_emb.weight.data
@@ -682,13 +685,13 @@ figure
 # %% [markdown]
 # First the bars. With the history, the model that was tuned with text answers almost all follow-ups about people whom
 # no talk mentioned. It has learned from *other* people's talks how to find out who is meant, and it takes the fact from
-# what it read. Without the history (pale bars, and we count every right fact, whoever was named) it guesses: each kind
-# of fact has 12 values, and the dotted line is what guessing gives. That difference is what a memory is worth.
+# what it read. Without the history (pale bars, and we count every right fact, whoever was named) it guesses: the dotted
+# line is what guessing among 12 values gives. That difference is what a memory is worth.
 #
 # Then the two runs. The talks alone taught the same form, and every talk came as often, but half of the answers are
 # wrong. The loss on prose has more than doubled: the facts are damaged, and even the names, which the model must write
-# now. It has specialised in the 20 people of its talks. (A smaller learning rate hurts less. Try 2e-4 with six epochs.)
-# With text the loss on prose rises a little at first and comes back. The text tells about everybody in town, the tested
+# now. It writes names from its own talks instead. (A smaller learning rate hurts less. Try 2e-4 with six epochs.) With
+# text the loss on prose rises a little at first and comes back. The text tells about everybody in town, the tested
 # people too. But the base has read this text before: it teaches nothing new, it keeps.
 #
 # In some talks a second person was named, and "she" means that one. Does the model find the right one, or does it take
@@ -714,9 +717,10 @@ for what, wanted in (("first", False), ("later", True)):
 # %% [markdown]
 # ## 8.10 Weights, sizes, temperature
 #
-# Surveys of instruction tuning name three ways to organise its data: balance the sets, train in several stages, and mix
-# in pretraining data. The third you have just seen. For the first, one must choose the shares $r_i$ of sets with $e_i$
-# examples. Weights are one way. If nobody knows good weights, they can follow from the sizes (Raffel et al. 2019):
+# Lectures on instruction tuning name three ways to organise its data: balance the sets, train in several stages, and
+# mix in pretraining data. The third you have just seen. For the first, one must choose the shares $r_i$ of sets with
+# $e_i$ examples. Weights are one way. If nobody knows good weights, they can follow from the sizes (Raffel et al.
+# 2019):
 #
 # $$r_i \propto \min(e_i, K)^{1/T}$$
 #
@@ -752,7 +756,7 @@ print(gptlab.Mixture(sets, temperature=2, examples=60_000).report())
 # examples from the sets of the stages before it. `Stage(replay=0.4)` adds them; the stage's own examples come as often
 # as without.
 #
-# Our first stage are the single questions of chapter 7 about the people of `town.asked`, mixed with text. It is trained
+# Our first stage is the single questions of chapter 7 about the people of `town.asked`, mixed with text. It is trained
 # once and kept in a folder; from there two runs go on with the talks (`resume=True` reads a finished stage instead of
 # training it again).
 
@@ -795,10 +799,11 @@ with tempfile.TemporaryDirectory() as folder:
 show.plot_stages(staged["without replay"])
 
 # %% [markdown]
-# Read the table line by line. After the questions, the model answers most *single* questions about people whom tuning
-# never mentioned, and **no follow-up at all, although it is shown the history**: a history is something that it has
-# never seen. After the talks without replay it knows the form of the talks, but a good part of the single questions is
-# lost, and the loss on prose is high. With replay nearly all of them are kept, and the follow-ups are better, too.
+# Read the table line by line. After the questions, the model answers most *single* questions about people whom no
+# question of the tuning mentioned, and **no follow-up at all, although it is shown the history**: a history is
+# something that it has never seen. After the talks without replay it knows the form of the talks, but a good part of
+# the single questions is lost, and the loss on prose is high. With replay nearly all of them are kept, and the
+# follow-ups are better, too.
 #
 # The picture shows the run without replay. Its training loss (above) is excellent in the second stage, which is why
 # nobody notices; the forgetting curve (below) rises at once. (In the first stage the loss jumps up and down because a
@@ -863,7 +868,7 @@ for name, written in (("the demo", demo), ("tuned on", tuned_on)):
 
 # %% [markdown]
 # Two tokens are lost at the end of each answer: `<eom>` and the line end. From the second turn on, MOSS reads something
-# that it was never tuned on: an answer that does not end, and a human who begins in the middle of its line. Even the
+# that it was never tuned on: an answer that does not end, and a human who begins in the middle of MOSS's line. Even the
 # tokens at the border are others: the full stop and the `<` behind it become one. Nothing fails, and nobody is warned.
 # How much does such a slip cost? We try some on our own model, which has end-of-text and an empty line between turns,
 # and a line end behind the question:
@@ -897,7 +902,7 @@ for name, slip in {
 
 # %% [markdown]
 # Our model forgives what is lost between two turns, and does not forgive what is lost right before the answer. Another
-# model may take it otherwise. You cannot know, so do not leave it to chance.
+# model may react differently. You cannot know, so do not leave it to chance.
 #
 # **The cache.** Before each answer the whole conversation is in the prompt, but it need not be *read* again. The cache
 # of chapter 3 holds the keys and values of what was read, and the new prompt begins with the same tokens. So
@@ -927,8 +932,8 @@ hook.remove()
 #
 # **When does it stop working?** The model's context holds 256 tokens. Long before they are full, something else
 # happens. We test follow-ups late in a conversation: talks of 8 turns about `town.held_out`, with the right answers so
-# far in the history. Once the model gets the whole history, and once only the newest turns, as many as it has mostly
-# seen in tuning:
+# far in the history. Once the model gets as much of the history as fits into its context, and once only the newest
+# turns, as many as it has mostly seen in tuning:
 
 # %%
 LONG_TALKS_PER_PERSON = 3  # quick: 1
@@ -950,7 +955,7 @@ def newest_turns(conversation, room):
 
 
 late = follow_ups(town_talks(town.held_out, per_person=LONG_TALKS_PER_PERSON, turns=8, seed=2), town)
-rooms = {"the whole history": 256 - 32, f"the newest {familiar} tokens": familiar}
+rooms = {"all that fits": 256 - 32, f"the newest {familiar} tokens": familiar}
 curves = {}
 for name, room in rooms.items():
     hits = defaultdict(list)
@@ -961,20 +966,20 @@ for name, room in rooms.items():
 figure, [axis] = show.new_axes(6.5, 3)
 for (name, curve), style in zip(curves.items(), ("o-", "s--")):
     axis.plot(list(curve), list(curve.values()), style, label=name)
-axis.set(xlabel="number of the follow-up question in the conversation", ylabel="share right", ylim=(-0.03, 1.05))
+axis.set(xlabel="number of the question in the conversation", ylabel="share right", ylim=(-0.03, 1.05))
 axis.legend(title="the model is shown", frameon=False, loc="center right")
 figure
 
 # %% [markdown]
-# (The fifth question always names somebody, so it is no follow-up.) With the whole history everything is well up to the
+# (The fifth question always names somebody, so it is no follow-up.) With all that fits everything is well up to the
 # third question, and then it breaks down, far within the context. The talks of the tuning had three turns, and the
-# windows of the pretraining 128 tokens. What stands at later positions, the model has never learned to read. **A
-# context is not what a model can hold, but what it was trained on.** With the newest turns only, late questions are
+# windows of the pretraining 128 tokens. Longer conversations and later positions the model has hardly learned to read.
+# **A context is not what a model can hold, but what it was trained on.** With the newest turns only, late questions are
 # answered as well as early ones.
 #
 # So a chat must forget, whole turns, the oldest first: at the latest when the context is full, and with `max_context`
-# before. `gptlab finetune` notes in the checkpoint how much the model has mostly seen, and `gptlab chat` tells it at the
-# beginning; there the option is `--max-context`.
+# before. `gptlab finetune` notes in the checkpoint how much the model has mostly seen, and `gptlab chat` tells it at
+# the beginning; there the option is `--max-context`.
 
 # %%
 session = gptlab.ChatSession(chatty, tokenizer, "dialogue", max_new_tokens=32, max_context=familiar)
@@ -987,7 +992,7 @@ for question in said:
 #
 # In a terminal, `gptlab chat --model checkpoints/town-talks` talks with a checkpoint line by line. `/clear` forgets
 # everything, `/save FILE` and `/load FILE` keep a conversation, `/settings` shows and changes how answers are written,
-# and `/help` tells them all.
+# and `/help` lists them all.
 #
 # ## Find the mistake
 #
@@ -1014,8 +1019,8 @@ for question, ids in list(zip(test, written))[:5]:
 print(f"{share_right(prompts):.2f} right")
 
 # %% [markdown]
-# Nothing is right. The answers stop where they should, but they begin in the middle of a sentence, and with the wrong
-# people. **What is wrong?** Decide from what can be seen; it helps to look at the last tokens of the prompt.
+# Nothing is right. The answers stop where they should, but they begin in the middle of a sentence, and with wrong
+# people or none. **What is wrong?** Decide from what can be seen; it helps to look at the last tokens of the prompt.
 #
 # <details><summary>The answer</summary>
 #
