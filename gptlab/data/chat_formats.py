@@ -29,6 +29,10 @@ class Piece(NamedTuple):
     part: Part
     control: bool = False
 
+    def segment(self, trained: bool) -> Segment:
+        """Return the piece as a segment; a mark may be text where the tokenizer does not have it, end-of-text not."""
+        return Segment(self.text, trained, self.control, may_be_text=self.control and self.text != END_OF_TEXT)
+
 
 @dataclass(frozen=True)
 class ChatFormat:
@@ -105,7 +109,7 @@ class ChatFormat:
             asked: a conversation, or an Alpaca entry; an answer to its last question is not looked at.
         """
         opening, turns, _ = self.write_out(as_question(asked))
-        return [Segment(piece.text, False, piece.control) for pieces in (opening, *turns) for piece in pieces]
+        return [piece.segment(False) for pieces in (opening, *turns) for piece in pieces]
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,7 @@ class ConversationDataset(Dataset):
     def _encode(self, pieces: Sequence[Piece], *, counts: bool = True) -> Example:
         key = (tuple(pieces), counts)
         if key not in self._encoded:  # a turn comes again in the samples of all later ones
-            self._encoded[key] = encode(
-                to_segments(pieces, self.loss_on, counts=counts), self.tokenizer, missing="text"
-            )
+            self._encoded[key] = encode(to_segments(pieces, self.loss_on, counts=counts), self.tokenizer)
         return self._encoded[key]
 
     def _session(self, conversation: Conversation, number: int) -> None:

@@ -60,7 +60,7 @@ def to_segments(pieces: Sequence[Piece], loss_on: str, *, counts: bool = True) -
     if loss_on not in LOSS_RULES:
         raise ValueError(f"loss_on must be one of {list(LOSS_RULES)}, got {loss_on!r}")
     parts = LOSS_RULES[loss_on]
-    return [Segment(piece.text, counts and piece.part in parts, piece.control) for piece in pieces]
+    return [piece.segment(counts and piece.part in parts) for piece in pieces]
 
 
 def find_format(format: str | Path | Template | ChatFormat) -> ChatFormat:

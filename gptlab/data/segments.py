@@ -8,11 +8,11 @@ on where a token happens to begin.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
+from gptlab.tokenizer import Tokenizer, as_tokenizer, control_id
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Segment:
         trained: whether its tokens are targets of the loss.
         control: whether it is the name of a special token. Only then does it become that token's id; an
             `<|endoftext|>` that somebody typed stays text.
+        may_be_text: whether the letters of that name will do where the tokenizer has no such token.
     """
 
     text: str
     trained: bool
     control: bool = False
+    may_be_text: bool = field(default=False, repr=False)
 
 
 class Example(NamedTuple):
@@ -38,24 +40,16 @@ class Example(NamedTuple):
     trained: list[bool]
 
 
-def encode(
-    segments: Iterable[Segment], tokenizer: Tokenizer, *, missing: Literal["error", "text"] = "error"
-) -> Example:
+def encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> Example:
     """Tokenise each segment on its own and join them.
 
-    Args:
-        segments: in their order.
-        tokenizer: with the control tokens.
-        missing: what becomes of a control segment that is no special token of the tokenizer: an error, or the letters
-            of its name, as text. End-of-text has no letters.
-
     Raises:
-        ValueError: a control segment is no special token, and missing is "error".
+        ValueError: a control segment is no special token of the tokenizer, and may not be text.
     """
     tokenizer, example = as_tokenizer(tokenizer), Example([], [])
     known = tokenizer.special_tokens_set
     for segment in segments:
-        if segment.control and (missing == "error" or segment.text in known or segment.text == END_OF_TEXT):
+        if segment.control and (segment.text in known or not segment.may_be_text):
             ids = [control_id(tokenizer, segment.text)]
         else:
             ids = tokenizer.encode_ordinary(segment.text)

@@ -198,4 +198,4 @@ class ChatSession:
         """Return the ids of the conversation so far, those that the model would be tuned on."""
         if self.conversation is None:
             return []
-        return encode(render(self.conversation, self.format), self.tokenizer, missing="text").ids
+        return encode(render(self.conversation, self.format), self.tokenizer).ids

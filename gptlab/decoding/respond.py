@@ -120,7 +120,7 @@ def _check(entry: Any, where: str, template: Template | ChatFormat) -> None:
 
 def prompt_ids(template: Template | ChatFormat, asked: Any, tokenizer: Tokenizer) -> list[int]:
     """Return what the model reads before it answers an entry, or the last question of a conversation."""
-    return encode(template.prompt_segments(asked), tokenizer, missing="text").ids
+    return encode(template.prompt_segments(asked), tokenizer).ids
 
 
 def endings(template: Template | ChatFormat, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def show_loss_rules(
     tokenizer, rows, names = as_tokenizer(tokenizer), [], []
     for form in map(find_format, formats):
         for rule in rules:
-            example = encode(render(conversation, form, loss_on=rule), tokenizer, missing="text")
+            example = encode(render(conversation, form, loss_on=rule), tokenizer)
             trained = [False, *example.trained[1:]]  # nothing is read before the first token, so it is no target
             rows.append([ShownToken(token_text(tokenizer, i), learned, i) for i, learned in zip(example.ids, trained)])
             own = ", its own rule" if rule == form.loss_on else ""

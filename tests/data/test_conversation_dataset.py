@@ -89,7 +89,7 @@ def test_a_long_session_loses_its_last_turns_whole(tokenizer, form):
             continue
         counts.append(len(TALK.turns) - dataset.dropped_turns)
         kept = Conversation(TALK.turns[: counts[-1]], TALK.system)
-        assert dataset.examples == [encode(render(kept, form), tokenizer, missing="text")]
+        assert dataset.examples == [encode(render(kept, form), tokenizer)]
         assert len(dataset.examples[0].ids) <= length
     assert counts == sorted(counts)
     assert set(counts) == {0, 1, 2, 3}
@@ -123,7 +123,7 @@ def test_whatever_is_said_the_turns_are_the_beginnings_of_the_session(tokenizer,
     [session] = ConversationDataset([talk], tokenizer, format=form).examples
     samples = ConversationDataset([talk], tokenizer, format=form, arrangement="per_turn").examples
     trained = [False] * len(session.ids)
-    ends = len(encode(render(talk, form), tokenizer, missing="text").ids)
+    ends = len(encode(render(talk, form), tokenizer).ids)
     closing = len(find_format(form).closing()) and len(tokenizer.encode_ordinary("x"))
     for sample in samples:
         body = len(sample.ids) - closing
@@ -168,7 +168,7 @@ def test_the_last_answer_is_the_last_that_is_kept(tokenizer):
         except ValueError:
             continue
         kept = Conversation(TALK.turns[: 3 - dataset.dropped_turns], TALK.system)
-        assert dataset.examples == [encode(render(kept, "chatml", loss_on="last"), tokenizer, missing="text")]
+        assert dataset.examples == [encode(render(kept, "chatml", loss_on="last"), tokenizer)]
         assert any(dataset.examples[0].trained)
     with pytest.raises(ValueError, match="loss_on must not be 'last' with per_turn"):
         ConversationDataset([TALK], tokenizer, format="chatml", arrangement="per_turn", loss_on="last")

@@ -19,6 +19,8 @@ def test_only_control_segments_become_special_ids(tokenizer):
     control = encode([Segment(END_OF_TEXT, trained=True, control=True)], tokenizer)
     assert tokenizer.eot_token not in typed.ids
     assert control == Example([tokenizer.eot_token], [True])
+    spelled = encode([Segment("<pad>", trained=False, control=True, may_be_text=True)], tokenizer)
+    assert tokenizer.decode(spelled.ids) == "<pad>"
     with pytest.raises(ValueError, match="'<pad>' is no special token"):
         encode([Segment("<pad>", trained=False, control=True)], tokenizer)
 
