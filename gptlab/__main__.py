@@ -315,16 +315,14 @@ def _print_response(
     options: argparse.Namespace,
 ) -> str:
     """Print a response as it is written, and return why it ended."""
-    from gptlab.decoding import stream_response
+    from gptlab.decoding import Streamed, stream_response
 
-    pieces = stream_response(model, tokenizer, entry, template, **_choices(options))
-    while True:
-        try:
-            print(next(pieces), end="", flush=True)
-        except StopIteration as end:
-            if end.value.reason != "prompt too long":
-                print()
-            return end.value.reason
+    pieces = Streamed(stream_response(model, tokenizer, entry, template, **_choices(options)))
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    if pieces.result.reason != "prompt too long":
+        print()
+    return pieces.result.reason
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gptlab.decoding import ChatSession
+from gptlab.decoding import ChatSession, Streamed
 
 HELP = """/clear             forget everything that was said
 /save FILE         write the conversation as JSON
@@ -68,22 +68,18 @@ def run_chat(
 
 def _answer(session: ChatSession, line: str, tell: Callable[..., Any]) -> None:
     """Print an answer as it is written, and what there is to say about it."""
-    before, pieces, shown = session.forgotten, session.ask(line), False
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            response = end.value
-            break
+    before, pieces, shown = session.forgotten, Streamed(session.ask(line)), False
+    for piece in pieces:
         piece = piece if shown else piece.lstrip()
         shown = shown or bool(piece)
         tell(piece, end="", flush=True)
-    if response.reason == "prompt too long":
+    reason = pieces.result.reason
+    if reason == "prompt too long":
         tell(f"(prompt too long: the context holds {session.model.cfg.context_length} tokens)")
         return
     tell("" if shown else "(no answer)")
-    if response.reason in ("length", "context"):
-        tell(f"(cut off: {'max_new_tokens' if response.reason == 'length' else 'the context is full'})")
+    if reason in ("length", "context"):
+        tell(f"(cut off: {'max_new_tokens' if reason == 'length' else 'the context is full'})")
     if before == 0 < session.forgotten:
         tell("(no room for everything: from now on the oldest turns are forgotten)")
 

@@ -9,6 +9,7 @@ Sources: MOSS, finetune_moss.py; ChatGLM-6B, ptuning/main.py; OpenAI's ChatML; A
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -35,12 +36,13 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChatFormat:
+class ChatFormat(ABC):
     """The four things that a format says; those that follow override them.
 
     Attributes:
         name: what a checkpoint remembers.
         loss_on: the loss rule that belongs to the format.
+        has_tools: whether thoughts, commands and results have a place in it.
         tuned_length: in nine of ten samples that the model was tuned on, at most so many tokens stood before the last
             answer; None if nobody knows. What stands at later positions it may read badly.
     """
@@ -49,6 +51,7 @@ class ChatFormat:
 
     name: ClassVar[str]
     loss_on: ClassVar[str] = "assistant"
+    has_tools: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
@@ -57,28 +60,42 @@ class ChatFormat:
 
     def opening(self, system: str) -> list[Piece]:
         """Return what comes before the first turn."""
-        raise NotImplementedError
+        return [Piece(system, "system")] if system else []
 
+    @abstractmethod
     def question(self, turn: Turn, number: int) -> list[Piece]:
         """Return a turn up to where the answer begins; its number counts from 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, text: str, last: bool) -> list[Piece]:
         """Return the answer, the mark that ends it, and what stands between it and the next turn.
 
         The first piece is the answer alone, perhaps with a space before it; the second is the mark, which the last
         answer always has.
         """
-        raise NotImplementedError
 
     def closing(self) -> list[Piece]:
         """Return what comes after the last answer."""
         return []
 
     def turn(self, turn: Turn, number: int, last: bool) -> list[Piece]:
-        """Return a whole turn, or its question alone when it is not answered."""
+        """Return a whole turn, or its question alone when it is not answered.
+
+        Raises:
+            ValueError: it used tools, and the format has no place for that.
+        """
+        if turn.used_tools and not self.has_tools:
+            raise ValueError(
+                f"the {self.title} form has no place for thoughts, commands and results: moss has, or leave them out "
+                "by conversation.without_tools()"
+            )
         answer = [] if turn.assistant is None else self.answer(turn.assistant, last)
         return [*self.question(turn, number), *answer]
+
+    @property
+    def only_last_ends(self) -> bool:
+        """Whether only the newest answer has its mark, so that there must be a sample for each turn."""
+        return False
 
     @property
     def end_of_answer(self) -> Piece:
@@ -121,9 +138,7 @@ class Moss(ChatFormat):
 
     name: ClassVar[str] = "moss"
     loss_on: ClassVar[str] = "moss"
-
-    def opening(self, system: str) -> list[Piece]:
-        return _unless_empty(system, "system")
+    has_tools: ClassVar[bool] = True
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
         texts = (turn.user, turn.thoughts, turn.commands, turn.results)
@@ -161,11 +176,11 @@ class ChatGLM(ChatFormat):
         if self.first_round not in (0, 1):
             raise ValueError(f"first_round must be 0 or 1, got {self.first_round!r}")
 
-    def opening(self, system: str) -> list[Piece]:
-        return _unless_empty(system, "system")
+    @property
+    def only_last_ends(self) -> bool:
+        return not self.ends_in_history
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
-        _without_tools(turn, self)
         return [Piece(f"[Round {number + self.first_round}]\n问：{turn.user}\n答：", "user")]
 
     def answer(self, text: str, last: bool) -> list[Piece]:
@@ -183,7 +198,6 @@ class ChatML(ChatFormat):
         return [*self._message("system", system, "system"), Piece("\n", "frame")] if system else []
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
-        _without_tools(turn, self)
         start = Piece("<|im_start|>", "frame", control=True)
         return [*self._message("user", turn.user, "user"), Piece("\n", "frame"), start, Piece("assistant\n", "frame")]
 
@@ -205,7 +219,6 @@ class Phi3(ChatFormat):
         return self._message("<|system|>", system, "system") if system else []
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
-        _without_tools(turn, self)
         start = Piece("<|assistant|>", "frame", control=True)
         return [*self._message("<|user|>", turn.user, "user"), start, Piece("\n", "frame")]
 
@@ -230,7 +243,6 @@ class BookPhi3(ChatFormat):
         return [Piece(f"{system}\n", "system")] if system else []
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
-        _without_tools(turn, self)
         return [Piece(f"<|user|>\n{turn.user}\n<|assistant|>:\n", "user")]
 
     def answer(self, text: str, last: bool) -> list[Piece]:
@@ -261,10 +273,9 @@ class OverTurns(ChatFormat):
         opening, _ = self._split()
         if not opening and system:
             return [Piece(f"{system}\n\n", "system")]
-        return _unless_empty(system or opening, "system")
+        return super().opening(system or opening)
 
     def question(self, turn: Turn, number: int) -> list[Piece]:
-        _without_tools(turn, self)
         opening, repeated = self._split()
         # At the end of the opening, an empty line would be another token than it is before the words that follow.
         space = "\n\n" if opening or number else ""
@@ -277,18 +288,6 @@ class OverTurns(ChatFormat):
         """Return what opens a conversation, and what is repeated."""
         opening, space, _ = self.template.prompt_no_input.partition("{instruction}")[0].rpartition("\n\n")
         return opening, self.template.prompt_no_input.removeprefix(opening + space)
-
-
-def _unless_empty(text: str, part: Part) -> list[Piece]:
-    return [Piece(text, part)] if text else []
-
-
-def _without_tools(turn: Turn, form: ChatFormat) -> None:
-    if turn.used_tools:
-        raise ValueError(
-            f"the {form.title} form has no place for thoughts, commands and results: moss has, or leave them out by "
-            "conversation.without_tools()"
-        )
 
 
 FORMATS: Mapping[str, type[ChatFormat]] = {each.name: each for each in (Moss, ChatGLM, ChatML, Phi3, BookPhi3)}

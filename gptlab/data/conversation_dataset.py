@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from gptlab.data.chat_formats import ChatFormat, Piece
 from gptlab.data.conversation import Conversation
 from gptlab.data.conversation_files import as_conversation
-from gptlab.data.rendering import LOSS_RULES, find_format, to_segments
+from gptlab.data.rendering import LOSS_RULES, counting, find_format, to_segments
 from gptlab.data.segments import Example, encode
 from gptlab.data.templates import Template
 from gptlab.tokenizer import Tokenizer, as_tokenizer
@@ -95,7 +95,7 @@ class ConversationDataset(Dataset):
             raise ValueError(f"loss_on must be one of {list(LOSS_RULES)}, got {self.loss_on!r}")
         if self.arrangement == "per_turn" and self.loss_on == "last":
             raise ValueError("loss_on must not be 'last' with per_turn, which has a sample for each turn")
-        if self.arrangement == "per_session" and not getattr(self.format, "ends_in_history", True):
+        if self.arrangement == "per_session" and self.format.only_last_ends:
             raise ValueError(
                 "with ends_in_history=False only the newest answer has an end, so one sample would teach to stop once "
                 "in a conversation; arrange it per_turn"
@@ -120,7 +120,7 @@ class ConversationDataset(Dataset):
         if not kept:
             self.dropped.append((number, length))
             return
-        counts = [self.loss_on != "last" or place == kept - 1 for place in range(kept)]
+        counts = counting(self.loss_on, kept)
         self.dropped_turns += len(turns) - kept
         self.examples.append(_joined([before, *(self._encode(turn, counts=c) for turn, c in zip(turns, counts)), end]))
 

@@ -33,18 +33,20 @@ def load_entries(path: str | Path, *, needs: Sequence[str] = ("instruction", "ou
         FileNotFoundError: there is no such file.
         ValueError: not JSON, not a list, empty, or an entry lacks a key (the message names its number from 1).
     """
-    entries = [dolly_entry(record) if _is_of_dolly(record) else record for record in read_records(path)]
+    entries = [dolly_entry(record) for record in read_records(path)]
     for number, entry in enumerate(entries, start=1):
         check_entry(entry, f"{path}: entry {number}", needs=needs)
     return entries
 
 
-def dolly_entry(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of Dolly's file as an Alpaca entry; what else it has, such as `category`, stays.
+def dolly_entry(record: Any) -> Any:
+    """Return a record of Dolly's file as an Alpaca entry, with what else it has, such as `category`; others as is.
 
     >>> dolly_entry({"instruction": "Who?", "context": "", "response": "Ada.", "category": "open_qa"})
     {'instruction': 'Who?', 'input': '', 'output': 'Ada.', 'category': 'open_qa'}
     """
+    if not isinstance(record, Mapping) or not {"instruction", "context", "response"} <= set(record):
+        return record
     names = {"context": "input", "response": "output"}
     return {names.get(key, key): value for key, value in record.items()}
 
@@ -170,10 +172,6 @@ class InstructionDataset(Dataset):
         longest_one = f" (the longest has {longest} tokens)" if longest else ""
         context = self.context_length
         return f"{len(self.dropped)} dropped and {len(self.cut)} cut for the context of {context}{longest_one}"
-
-
-def _is_of_dolly(record: Any) -> bool:
-    return isinstance(record, Mapping) and {"instruction", "context", "response"} <= set(record)
 
 
 def read_records(path: str | Path) -> list[Any]:

@@ -44,11 +44,15 @@ def render(
     conversation, form = as_conversation(conversation), find_format(format)
     opening, turns, closing = form.write_out(conversation)
     rule = form.loss_on if loss_on is None else loss_on
-    last = turns[-1] if conversation.answered else []
-    segments = []
-    for pieces in (opening, *turns, closing):
-        segments += to_segments(pieces, rule, counts=rule != "last" or pieces is last)
-    return segments
+    segments = to_segments(opening, rule)
+    for pieces, counts in zip(turns, counting(rule, len(turns))):
+        segments += to_segments(pieces, rule, counts=counts)
+    return segments + to_segments(closing, rule)
+
+
+def counting(loss_on: str, turns: int) -> list[bool]:
+    """Return for each of some turns whether a loss rule looks at it at all: all of them, but for "last"."""
+    return [loss_on != "last" or place == turns - 1 for place in range(turns)]
 
 
 def to_segments(pieces: Sequence[Piece], loss_on: str, *, counts: bool = True) -> list[Segment]:

@@ -6,6 +6,7 @@ from gptlab.decoding.generate import Generated, generate, stream
 from gptlab.decoding.perplexity import Perplexity, perplexity
 from gptlab.decoding.prepare import prepare_for_decoding
 from gptlab.decoding.respond import Response, exact_match, respond, stream_response
+from gptlab.decoding.text import Streamed
 
 __all__ = [
     "ChatSession",
@@ -13,6 +14,7 @@ __all__ = [
     "Hypothesis",
     "Perplexity",
     "Response",
+    "Streamed",
     "beam_search",
     "exact_match",
     "generate",

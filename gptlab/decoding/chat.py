@@ -24,9 +24,12 @@ from gptlab.data import (
 )
 from gptlab.decoding.generate import generate, stream
 from gptlab.decoding.respond import Response, endings, prompt_ids
+from gptlab.decoding.text import Streamed
 from gptlab.files import read_json, to_json, write_text
 from gptlab.model import GPTModel, KVCache
 from gptlab.tokenizer import Tokenizer, as_tokenizer
+
+LONGEST_ANSWER = 128  # tokens, unless something else is said
 
 SETTINGS = (  # what may be said about how an answer is written
     *("max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
@@ -66,7 +69,7 @@ class ChatSession:
         template: str | Path | Template | ChatFormat,
         *,
         system: str = "",
-        max_new_tokens: int = 128,
+        max_new_tokens: int = LONGEST_ANSWER,
         max_context: int | None = None,
         **choices: Any,
     ) -> None:
@@ -134,17 +137,14 @@ class ChatSession:
         space = self.format.answer("", last=True)[0].text
         ends = endings(self.format, self.tokenizer)
         settings = {"max_new_tokens": self.max_new_tokens, "cache": self._cache, **ends, **self.choices}
-        pieces = stream(self.model, prompt, tokenizer=self.tokenizer, **settings)
+        pieces = Streamed(stream(self.model, prompt, tokenizer=self.tokenizer, **settings))
         self._read, begun = prompt, False
-        while True:
-            try:
-                piece = next(pieces)
-            except StopIteration as end:
-                self._read = prompt + end.value.ids
-                return Response(end.value.text.removeprefix(space), end.value.reason)
+        for piece in pieces:
             piece, begun = (piece if begun else piece.removeprefix(space)), True
             if piece:
                 yield piece
+        self._read = prompt + pieces.result.ids
+        return Response(pieces.result.text.removeprefix(space), pieces.result.reason)
 
     def set(self, **changes: Any) -> None:
         """Change how answers are written: `max_new_tokens` or one of the choices; None takes a choice back.
@@ -159,9 +159,9 @@ class ChatSession:
         seed = settings.get("seed", 0)
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be a whole number >= 0, got {seed!r}")
-        generate(self.model, [], **{"max_new_tokens": 128, **settings})  # looks at the values
-        self.max_new_tokens = settings.pop("max_new_tokens", 128)
-        self.choices = settings
+        longest = settings.pop("max_new_tokens", LONGEST_ANSWER)
+        generate(self.model, [], max_new_tokens=longest, **settings)  # looks at the values
+        self.max_new_tokens, self.choices = longest, settings
 
     def settings(self) -> dict[str, Any]:
         """Return how answers are written."""

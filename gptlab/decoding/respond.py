@@ -11,6 +11,7 @@ from tqdm import tqdm
 from gptlab.data import ChatFormat, Template, as_question, encode, find_template
 from gptlab.data.instruction import check_entry
 from gptlab.decoding.generate import generate, stream
+from gptlab.decoding.text import Streamed
 from gptlab.model import GPTModel
 from gptlab.tokenizer import END_OF_TEXT, Tokenizer, as_tokenizer, control_id
 
@@ -98,17 +99,14 @@ def stream_response(
     if len(prompt) >= model.cfg.context_length:
         return Response("", "prompt too long")
     ends = endings(template, tokenizer)
-    pieces = stream(model, prompt, tokenizer=tokenizer, max_new_tokens=max_new_tokens, **ends, **choices)
+    pieces = Streamed(stream(model, prompt, tokenizer=tokenizer, max_new_tokens=max_new_tokens, **ends, **choices))
     begun = False
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            return Response(end.value.text.strip(), end.value.reason)
+    for piece in pieces:
         piece = piece if begun else piece.lstrip()
         if piece:
             begun = True
             yield piece
+    return Response(pieces.result.text.strip(), pieces.result.reason)
 
 
 def _check(entry: Any, where: str, template: Template | ChatFormat) -> None:

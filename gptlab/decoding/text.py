@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Streamed(Generic[Result]):
+    """The pieces of a text to go through, and, when they are over, what their generator returned.
+
+    >>> def generator():
+    ...     yield "In "
+    ...     yield "Fenn."
+    ...     return "stop"
+    >>> pieces = Streamed(generator())
+    >>> "".join(pieces), pieces.result
+    ('In Fenn.', 'stop')
+    """
+
+    def __init__(self, pieces: Generator[str, None, Result]) -> None:
+        self._pieces = pieces
+        self.result: Result | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        self.result = yield from self._pieces
 
 
 class TextWriter:

@@ -33,6 +33,7 @@ from gptlab.tokenizer import (
     tokenizer_files,
 )
 from gptlab.training.loss import Batch
+from gptlab.training.random_states import own_random_numbers
 from gptlab.weights.checkpoint import check_replaceable
 from gptlab.weights.gpt2 import check_own_weights, open_weights
 from gptlab.weights.huggingface import check_vocabulary
@@ -96,7 +97,7 @@ def accuracy(model: GPTModel, batches: Iterable[Batch], device: torch.device | s
     """
     device = next(model.parameters()).device if device is None else torch.device(device)
     right, count = 0, 0
-    with evaluation_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with evaluation_mode(model), own_random_numbers(device):
         for inputs, targets in batches:
             inputs, targets = inputs.to(device), targets.to(device)
             wanted = targets[targets != IGNORE_INDEX]

@@ -26,6 +26,7 @@ from gptlab.training.gradients import Gradients
 from gptlab.training.loss import LOGITS_AT_ONCE
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, sum_over_processes
+from gptlab.training.random_states import own_random_numbers
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def foresee(
         ValueError: the largest batch does not fit into what is free; with what would fit, if something does.
     """
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_numbers(device):
         shapes = sorted((*batch[0].shape, int((batch[1] != IGNORE_INDEX).sum())) for batch in batches)
     shapes.sort(key=lambda shape: shape[0] * shape[1])
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -175,7 +176,7 @@ def _seconds(
     config: GPTConfig, batch_size: int, length: int, targets: int, recompute: bool, device: torch.device
 ) -> float:
     """Measure a step of one block and of two; the time grows by the same amount with every further block."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_numbers(device):
         one, two = (
             _step_seconds(replace(config, n_layers=n), batch_size, length, targets, recompute, device) for n in (1, 2)
         )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from gptlab.data import (
     ChatFormat,
@@ -32,7 +29,6 @@ from gptlab.data.conversation_dataset import Arrangement
 from gptlab.data.instruction import TooLong, dolly_entry
 from gptlab.data.templates import TrainOn
 from gptlab.files import read_json, to_json, write_text
-from gptlab.model import GPTModel
 from gptlab.tokenizer import Tokenizer, as_tokenizer, tokenizer_files, with_special_tokens
 from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.estimate import foresee
@@ -40,6 +36,7 @@ from gptlab.training.history import History, history_from_dict
 from gptlab.training.loop import train
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number, wait_for_all
+from gptlab.training.random_states import own_random_numbers
 from gptlab.training.schedule import choose_schedule
 from gptlab.weights import Checkpoint, add_special_tokens, load_checkpoint, save_checkpoint
 from gptlab.weights.checkpoint import FORMAT, check_replaceable
@@ -167,7 +164,7 @@ def finetune(
             f"epoch {epoch} of {epochs}: validation loss {now:.3f} nats per token ({before:.3f} before); saved to {out}"
         )
 
-    with _dropout_from(seed, model):
+    with own_random_numbers(next(model.parameters()).device, seed + process_number()):  # of dropout
         history = train(
             model,
             batches,
@@ -187,15 +184,6 @@ def finetune(
         )
     run.finish(history)
     return history
-
-
-@contextmanager
-def _dropout_from(seed: int, model: GPTModel) -> Iterator[None]:
-    """Begin the random numbers of dropout anew, and put the former back afterwards."""
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + process_number())
-        yield
 
 
 _DECISIVE = (  # what the result depends on; a run that goes on must have these in common with the one before
@@ -274,7 +262,7 @@ def _prepare(
         if loss_on is not None:
             raise ValueError(f"loss_on is for conversations, got {loss_on!r}; for entries there is train_on")
         options = {"context_length": context, "too_long": too_long}
-        entries = [entry if "output" in entry else dolly_entry(entry) for entry in entries]
+        entries = [dolly_entry(entry) for entry in entries]
         return InstructionDataset(entries, tokenizer, template, train_on, **options), start
     if too_long == "cut":
         raise ValueError("too_long='cut' is not for conversations: whole turns are left out ('drop'), or 'raise'")
@@ -314,7 +302,7 @@ def _before_last_answer(example: Example) -> int:
 
 
 def _with_text(training: list[Example], text: Sequence[str], share: float, tokenizer: Tokenizer, seed: int) -> Mixture:
-    """Return the examples mixed with windows of text; every example comes once in an epoch."""
+    """Return the examples mixed with windows of text; an epoch has each example about once."""
     if not 0 < share < 1:
         raise ValueError(f"text_share must be between 0 and 1, got {share}")
     longest = max(len(example.ids) for example in training) - 1

@@ -13,6 +13,7 @@ from gptlab.data import IGNORE_INDEX, separate
 from gptlab.devices import autocast
 from gptlab.model import GPTModel, evaluation_mode
 from gptlab.training.processes import process_count, process_number, sum_over_processes
+from gptlab.training.random_states import own_random_numbers
 
 Batch = Sequence[Tensor]  # inputs and targets, each (B, T) int64, and documents if they are packed
 
@@ -102,7 +103,7 @@ def evaluate(
     """
     device = next(model.parameters()).device if device is None else torch.device(device)
     total, count = 0.0, 0
-    with evaluation_mode(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with evaluation_mode(model), own_random_numbers(device):
         for number, batch in enumerate(batches):
             if number % process_count() == process_number():
                 with autocast(device, precision):

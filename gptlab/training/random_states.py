@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def own_random_numbers(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Draw PyTorch's random numbers, from a seed if it is given, and put the former state back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def random_states(batches: Iterable, device: torch.device) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from gptlab.training.hooks import Hook
 from gptlab.training.loop import train
 from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number
+from gptlab.training.random_states import own_random_numbers
 from gptlab.training.schedule import choose_schedule
 
 
@@ -167,7 +168,7 @@ def train_stages(
 
     done, optimizer = StagesHistory(), None
     device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_numbers(device):
         for number, (stage, mixture) in enumerate(zip(stages, mixtures)):
             torch.manual_seed(seed + number * process_count() + process_number())  # of dropout
             batches = make_loader(
