@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptlab import __version__
+from gptlab.commands.alpaca_lora import from_alpaca_lora
+from gptlab.commands.arguments import MODEL, TEMPLATE, at_least, path, text
+from gptlab.commands.export import add_export
+from gptlab.commands.finetune import add_finetune
 
 if TYPE_CHECKING:
     from gptlab.data import ChatFormat, Template
@@ -31,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a model may write what the terminal's encoding does not have
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if arguments[:1] == ["finetune"]:
+            arguments[1:] = from_alpaca_lora(arguments[1:])
+        options = _parser().parse_args(arguments)
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
         _say("", error, str(error))
@@ -78,100 +85,40 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "show what is on this machine, what is missing, and how to mend it"
     doctor = command("doctor", _doctor, text, computes=False, waits=False)
-    doctor.add_argument("--cache-dir", type=_path, default=Path("checkpoints"), help="where models are kept")
+    doctor.add_argument("--cache-dir", type=path, default=Path("checkpoints"), help="where models are kept")
     text = "fetch a GPT-2 from the Hugging Face Hub, or from the mirror in HF_ENDPOINT"
     download = command("download", _download, text, computes=False)
     download.add_argument("name", help="124M, 355M, 774M, 1558M, gpt2-medium, distilgpt2 ... or owner/name")
-    download.add_argument("--cache-dir", type=_path, default=Path("checkpoints"), help="where it goes")
+    download.add_argument("--cache-dir", type=path, default=Path("checkpoints"), help="where it goes")
     _add_demo(command)
-    _add_finetune(command)
+    add_finetune(command)
     _add_using(command)
+    add_export(command)
     return parser
-
-
-_TEMPLATE = "alpaca, chatml, moss ..., or a .json file; None takes the checkpoint's"
-_MODEL = "a checkpoint directory, or a name of GPT-2 such as 124M or gpt2-medium"
 
 
 def _add_demo(command: Callable[..., argparse.ArgumentParser]) -> None:
     demo = command("demo", _demo, "pretrain a small GPT, tune it on instructions, and test what it learned")
-    demo.add_argument("--out", type=_path, default=Path("checkpoints/town"), help="where everything is written")
-    demo.add_argument("--seed", type=_at_least(0), default=0, help="of the town, the weights and the batches")
+    demo.add_argument("--out", type=path, default=Path("checkpoints/town"), help="where everything is written")
+    demo.add_argument("--seed", type=at_least(0), default=0, help="of the town, the weights and the batches")
     demo.add_argument("--control", action="store_true", help="also tune a model that was never pretrained")
-
-
-def _add_finetune(command: Callable[..., argparse.ArgumentParser]) -> None:
-    finetune = command("finetune", _finetune, "tune a checkpoint on a file of Alpaca entries or conversations")
-    finetune.add_argument("--model", type=_text, required=True, help=_MODEL)
-    finetune.add_argument("--data", type=_path, required=True, help="entries or conversations, .json or .jsonl")
-    finetune.add_argument("--out", type=_path, required=True, help="where the tuned checkpoint goes")
-    text = "pretraining text to mix in against forgetting: documents with an empty line between them"
-    finetune.add_argument("--text", type=_path, help=text)
-    finetune.add_argument("--text-share", type=float, default=0.3, help="share of the rows that is such text")
-    finetune.add_argument("--val-share", type=float, default=0.1, help="share of the entries kept for validation")
-    finetune.add_argument("--epochs", type=_at_least(1), default=2, help="how often to go through the entries")
-    finetune.add_argument("--batch-size", type=_at_least(1), default=8, help="entries in a step")
-    finetune.add_argument("--max-tokens", type=_at_least(1), help="the most tokens in a step, padding counted")
-    finetune.add_argument("--micro-batches", type=_at_least(1), default=1, help="parts of a step, to save memory")
-    finetune.add_argument("--packing", action="store_true", help="let entries share rows instead of padding them")
-    finetune.add_argument(
-        "--group-by-length",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="batches of entries of about the same length",
-    )
-    finetune.add_argument("--learning-rate", type=float, default=2e-4, help="the peak, after a warm-up")
-    finetune.add_argument("--schedule", choices=("cosine", "constant"), default="cosine", help="after the warm-up")
-    finetune.add_argument("--warmup-steps", type=_at_least(0), help="None is a twentieth of all steps")
-    finetune.add_argument("--train-on", choices=("response", "all"), default="response", help="what carries loss")
-    finetune.add_argument("--template", default=None, help=_TEMPLATE)
-    finetune.add_argument(
-        "--arrangement",
-        choices=("per_session", "per_turn"),
-        default="per_session",
-        help="a conversation is one sample, or one for each turn",
-    )
-    rules = ("assistant", "last", "moss", "all")
-    finetune.add_argument("--loss-on", choices=rules, help="of conversations; None is the form's own rule")
-    finetune.add_argument(
-        "--special-tokens",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="make tokens of the marks of a form of conversations",
-    )
-    finetune.add_argument(
-        "--too-long", choices=("drop", "cut", "raise"), default="drop", help="entries beyond the context"
-    )
-    finetune.add_argument("--seed", type=_at_least(0), default=0, help="of the split, the batches and dropout")
-    finetune.add_argument(
-        "--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="of the matrix products"
-    )
-    finetune.add_argument("--recompute", action="store_true", help="save memory, take a third more time")
-    finetune.add_argument("--compile", action="store_true", help="compile the blocks with torch.compile")
-    finetune.add_argument("--save-every", type=_at_least(1), default=100, help="steps between two saved states")
-    finetune.add_argument("--keep", type=_at_least(1), default=2, help="how many of the last states stay")
-    finetune.add_argument("--resume", action="store_true", help="go on from the last saved state, if there is one")
 
 
 def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
     generate = command("generate", _generate, "answer one instruction, or every entry of a file")
     generate.add_argument("prompt", nargs="?", help="an instruction")
-    generate.add_argument("--model", type=_text, required=True, help=_MODEL)
+    generate.add_argument("--model", type=text, required=True, help=MODEL)
     generate.add_argument("--input", default="", help="the input that goes with PROMPT")
-    generate.add_argument("--data", type=_path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
-    generate.add_argument("--out", type=_path, help="with --data: where the entries with their responses go")
-    generate.add_argument("--template", default=None, help=_TEMPLATE)
+    generate.add_argument("--data", type=path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
+    generate.add_argument("--out", type=path, help="with --data: where the entries with their responses go")
+    generate.add_argument("--template", default=None, help=TEMPLATE)
     _add_choices(generate)
 
-    export = command("export", _export, "write a checkpoint as a folder that transformers opens")
-    export.add_argument("--model", type=_text, required=True, help=_MODEL)
-    export.add_argument("--out", type=_path, required=True, help="where the folder goes")
-
     chat = command("chat", _chat, "talk with a model, line by line, until Ctrl-D")
-    chat.add_argument("--model", type=_text, required=True, help=_MODEL)
-    chat.add_argument("--template", default=None, help=_TEMPLATE)
+    chat.add_argument("--model", type=text, required=True, help=MODEL)
+    chat.add_argument("--template", default=None, help=TEMPLATE)
     chat.add_argument("--system", default="", help="what is said to the model before the first turn")
-    chat.add_argument("--max-context", type=_at_least(2), help="the most tokens shown to the model before an answer")
+    chat.add_argument("--max-context", type=at_least(2), help="the most tokens shown to the model before an answer")
     chat.add_argument(
         "--history",
         action=argparse.BooleanOptionalAction,
@@ -182,13 +129,13 @@ def _add_using(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
     """How tokens are chosen; the names are those of `generate`."""
-    parser.add_argument("--max-new-tokens", type=_at_least(1), default=128, help="the longest response")
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=128, help="the longest response")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the most likely token each time")
-    parser.add_argument("--top-k", type=_at_least(1), help="draw from the k most likely tokens")
+    parser.add_argument("--top-k", type=at_least(1), help="draw from the k most likely tokens")
     parser.add_argument("--top-p", type=float, help="draw from the fewest tokens that together have probability p")
     parser.add_argument("--min-p", type=float, help="draw from tokens at least p times as likely as the best")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: what was said is less likely")
-    parser.add_argument("--seed", type=_at_least(0), help="of the drawing")
+    parser.add_argument("--seed", type=at_least(0), help="of the drawing")
     parser.add_argument(
         "--weights",
         choices=("plain", "packed", "half", "int8"),
@@ -237,30 +184,6 @@ def _download(options: argparse.Namespace) -> None:
 
     folder = download(options.name, options.cache_dir, progress=not options.quiet)
     print(f"{options.name} is in {folder}")
-
-
-def _finetune(options: argparse.Namespace) -> None:
-    from gptlab.data import load_entries_or_conversations
-    from gptlab.files import check_writable, read_text
-    from gptlab.training import finetune
-    from gptlab.training.processes import joined_processes
-    from gptlab.weights import load_checkpoint
-
-    names = (
-        *("val_share", "epochs", "batch_size", "max_tokens", "micro_batches", "group_by_length", "packing"),
-        *("learning_rate", "schedule", "warmup_steps", "train_on", "template", "too_long", "precision", "recompute"),
-        *("compile", "save_every", "keep", "resume", "seed", "arrangement", "loss_on", "special_tokens", "text_share"),
-    )
-    with joined_processes(options.device) as device:
-        entries = load_entries_or_conversations(options.data)
-        text = [] if options.text is None else read_text(options.text).strip().split("\n\n")
-        if options.out.exists() and Path(options.model).exists() and options.out.samefile(options.model):
-            raise ValueError("--out must be another folder than --model, which would be lost")
-        start = load_checkpoint(options.model, device, progress=not options.quiet)
-        check_writable(options.out)
-        chosen = {name: getattr(options, name) for name in names}
-        show = {"tell": partial(print, flush=True), "progress": not options.quiet}
-        finetune(start, entries, options.out, text=text, **chosen, **show)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -325,50 +248,26 @@ def _print_response(
     return pieces.result.reason
 
 
-def _export(options: argparse.Namespace) -> None:
-    from gptlab.files import check_writable
-    from gptlab.weights import export_huggingface
-
-    model, tokenizer, template = _load(options)
-    check_writable(options.out)
-    export_huggingface(model, tokenizer, options.out, template)
-    print(f'AutoModelForCausalLM.from_pretrained("{options.out}") opens it; so does --model {options.out}')
-
-
 def _load(options: argparse.Namespace) -> Checkpoint:
     """Return the model that the options name, with the template that they name, if they do."""
-    from gptlab.data import ChatFormat, find_format, find_template
+    from gptlab.data import ChatFormat, another_template, find_format, find_template
     from gptlab.decoding import prepare_for_decoding
     from gptlab.devices import pick_device
+    from gptlab.peft import is_adapter, load_tuned
     from gptlab.weights import load_checkpoint
 
-    wanted = getattr(options, "template", None)
-    template = find_template(wanted) if wanted is not None else None
-    found = load_checkpoint(options.model, pick_device(options.device), progress=not options.quiet)
-    if getattr(options, "weights", "plain") != "plain":
+    template = find_template(options.template) if options.template is not None else None
+    load = load_tuned if is_adapter(options.model) else load_checkpoint
+    found = load(options.model, pick_device(options.device), progress=not options.quiet)
+    if options.weights != "plain":
         found = found._replace(model=prepare_for_decoding(found.model, options.weights))
-    if template is not None and isinstance(found.template, ChatFormat):
+    if template is None:
+        return found
+    if isinstance(found.template, ChatFormat):
         template = find_format(template)  # a model that was tuned on conversations goes on with them
-    return found if template is None else found._replace(template=template)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        if not text.lstrip("-").isdigit() or not least <= int(text) < 2**63:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to 2^63 - 1, got {text!r}")
-        return int(text)
-
-    return whole_number
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
+    if note := another_template(found.template, template):
+        print(f"gptlab: {note}", file=sys.stderr)
+    return found._replace(template=template)
 
 
 if __name__ == "__main__":

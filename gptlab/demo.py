@@ -8,7 +8,7 @@ pretrained, shows what the prose contributed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from gptlab.files import check_writable, checkpoints_folder, read_json, to_json,
 from gptlab.model import GPTModel, count_parameters, initialize_like_gpt2
 from gptlab.show import can_draw, plot_losses, to_png
 from gptlab.tokenizer import train_tokenizer
-from gptlab.training import History, make_optimizer, train, warmup_cosine
+from gptlab.training import History, Hook, make_optimizer, train, warmup_cosine
 from gptlab.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -89,13 +89,17 @@ def tune_town(
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: bool = True,
+    hooks: Sequence[Hook] = (),
 ) -> History:
-    """Tune `model` in place on the town's entries, with the loss on the responses only."""
+    """Tune `model` in place on the town's entries, with the loss on the responses only.
+
+    With an adapter on it, only that learns; `hooks` are what its method needs.
+    """
     entries = InstructionDataset(town.train, tokenizer, recipe.template, context_length=model.cfg.context_length)
     batches = _batches(
         entries, recipe.tuning_batch, recipe.tuning_steps, seed, partial(collate, pad_id=tokenizer.eot_token)
     )
-    return _train(model, batches, recipe.tuning_rate, recipe, device, progress, "tuning")
+    return _train(model, batches, recipe.tuning_rate, recipe, device, progress, "tuning", hooks)
 
 
 def town_base(
@@ -182,7 +186,7 @@ def run_demo(
     model, tokenizer, pretraining = pretrain_town(town, recipe, **options)
     _save_base(out / "base", model, tokenizer, seed, recipe)
     recall = recall_in_prose(model, tokenizer, town)
-    ask = partial(_ask, tokenizer=tokenizer, town=town, recipe=recipe, progress=progress)
+    ask = partial(ask_town, tokenizer=tokenizer, town=town, recipe=recipe, progress=progress)
     before, _, _ = ask(model)
     _tell_pretrained(model, tokenizer, town, recipe, tell)
 
@@ -268,14 +272,16 @@ def _train(
     device: torch.device | str,
     progress: bool,
     title: str,
+    hooks: Sequence[Hook] = (),
 ) -> History:
     optimizer = make_optimizer(model.to(device), peak_rate)
     schedule = warmup_cosine(optimizer, len(batches), round(recipe.warmup_share * len(batches)))
-    return train(model, batches, optimizer=optimizer, schedule=schedule, device=device, progress=progress, title=title)
+    shown = {"progress": progress, "title": title}
+    return train(model, batches, optimizer=optimizer, schedule=schedule, device=device, hooks=hooks, **shown)
 
 
-def _ask(
-    model: GPTModel, *, tokenizer: tiktoken.Encoding, town: Town, recipe: Recipe, progress: bool
+def ask_town(
+    model: GPTModel, *, tokenizer: tiktoken.Encoding, town: Town, recipe: Recipe = Recipe(), progress: bool = True
 ) -> tuple[float, float, list[str]]:
     """Put the whole test to the model: the exact shares for people and skills, and every response."""
     template = load_template(recipe.template)

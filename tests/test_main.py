@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from command_line import fails, run, tree
 
 from gptlab import __main__ as cli
 from gptlab import demo
@@ -22,25 +23,6 @@ def data(tmp_path, entries):
     path = tmp_path / "entries.json"
     path.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     return path
-
-
-def run(capsys, *arguments):
-    code = cli.main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def fails(capsys, *arguments) -> str:
-    """Run, expect exit code 2 and one line of error, and return the line."""
-    code, _, error = run(capsys, *arguments)
-    assert code == 2
-    assert error.startswith("gptlab: ")
-    assert len(error.splitlines()) == 1
-    return error
-
-
-def tree(directory) -> dict[str, bytes]:
-    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
 def test_finetune_then_generate(checkpoint_dir, data, entries, tmp_path, capsys):
@@ -212,7 +194,7 @@ def test_validation_holds_no_part_of_a_conversation_that_is_trained_on(checkpoin
     records = [[{"role": role, "content": text} for role, text in talk] for talk in talks]
     form = find_format("dialogue")
     dataset = ConversationDataset(records, start.tokenizer, format=form, arrangement="per_turn")
-    training, validation = _split(dataset, 0.3, seed=0)
+    training, validation = _split(dataset, 0.3, 0, print)
     assert (len(training), len(validation)) == (14, 6)
 
     def conversations(examples):

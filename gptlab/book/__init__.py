@@ -91,6 +91,7 @@ _HOME = {
         "format_input_phi",
     ),
     "gptlab.book.appendix_d": ("find_highest_gradient", "train_model"),
+    "gptlab.book.appendix_e": ("LinearWithLoRA", "LoRALayer", "replace_linear_with_lora"),
     "gptlab.book.kv_cache": (
         "KVCache",
         "generate_text_simple_cached",

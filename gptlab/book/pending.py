@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_LORA = "it comes with LoRA"
 _JUDGING = "it comes with the judging chapter"
 _PREFERENCES = "preference tuning (DPO) is not part of this library"
 
@@ -28,7 +27,6 @@ PENDING: dict[str, dict[str, str]] = {
             _PREFERENCES,
         ),
     },
-    "gptlab.book.appendix_e": dict.fromkeys(("LoRALayer", "LinearWithLoRA", "replace_linear_with_lora"), _LORA),
 }
 
 

@@ -28,7 +28,7 @@ from gptlab.data.loader import make_loader
 from gptlab.data.mixing import Mixture, MixtureReport, MixtureRow
 from gptlab.data.packing import PackedBatch, collate_packed, separate
 from gptlab.data.pretraining import SlidingWindows, encode_documents, text_examples
-from gptlab.data.rendering import LOSS_RULES, find_format, find_template, render, template_or_format
+from gptlab.data.rendering import LOSS_RULES, another_template, find_format, find_template, render, template_or_format
 from gptlab.data.reviews import Reviews, build_reviews
 from gptlab.data.segments import Example, Segment, encode, no_loss_spans
 from gptlab.data.templates import Template, load_template, template_names
@@ -57,6 +57,7 @@ __all__ = [
     "Template",
     "Town",
     "Turn",
+    "another_template",
     "as_conversation",
     "as_question",
     "balance",

@@ -95,6 +95,19 @@ def find_template(template: str | Path | Template | ChatFormat) -> Template | Ch
     return form.template if isinstance(form, OverTurns) and form is not template else form
 
 
+def another_template(tuned: Template | ChatFormat, wanted: Template | ChatFormat) -> str | None:
+    """Return a warning if a model that was tuned in one form is asked in another; None if both write the same."""
+    asked = [{"instruction": "?"}]
+    if isinstance(tuned, Template) and isinstance(wanted, Template):
+        asked.append({"instruction": "?", "input": "!"})
+    forms = tuned, wanted
+    written = [["".join(part.text for part in form.prompt_segments(each)) for each in asked] for form in forms]
+    if written[0] == written[1] or tuned.name == "plain":
+        return None
+    names = [form.title if isinstance(form, ChatFormat) else form.name for form in forms]
+    return f"note: the model was tuned in the form {names[0]!r}, which it answers best in, and now gets {names[1]!r}"
+
+
 def template_or_format(content: Mapping[str, Any]) -> Template | ChatFormat:
     """Return what `to_dict` of a template or of a format made a dictionary of.
 

@@ -64,7 +64,7 @@ def penalize_repetition(penalty: float) -> Filter:
     def apply(rows: Rows, logits: Tensor) -> Tensor:
         logits = logits.clone()
         for row, tokens in enumerate(rows):
-            seen = torch.tensor(sorted(set(tokens)), device=logits.device)
+            seen = torch.tensor(sorted({token for token in tokens if token < logits.shape[1]}), device=logits.device)
             scores = logits[row, seen]
             logits[row, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
         return logits
@@ -85,7 +85,7 @@ def forbid_repeated_ngrams(n: int) -> Filter:
         for row, tokens in enumerate(rows):
             beginning = tuple(tokens[len(tokens) - n + 1 :]) if len(tokens) >= n - 1 else None
             grams = (tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1))
-            ends = [gram[-1] for gram in grams if gram[:-1] == beginning]
+            ends = [gram[-1] for gram in grams if gram[:-1] == beginning and gram[-1] < logits.shape[1]]
             logits[row, ends] = -math.inf
         return logits
 

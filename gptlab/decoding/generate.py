@@ -254,7 +254,8 @@ def _check_stop(stop: str | Sequence[str], tokenizer: Any) -> tuple[str, ...]:
 
 def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]], *, slide: bool = False) -> None:
     """Raise ValueError for the first prompt that the model cannot go on from."""
-    V, context = model.cfg.vocab_size, model.cfg.context_length
+    context = model.cfg.context_length
+    known = getattr(model.tok_emb, "num_embeddings", model.cfg.vocab_size)  # more than V with virtual tokens
     for number, prompt in enumerate(prompts, start=1):
         if isinstance(prompt, int | str):
             raise ValueError(f"prompts must be a list of lists of ids, got {prompt!r:.40} in place of a list")
@@ -266,5 +267,5 @@ def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]], *, slide: b
                 "and a new one"
             )
         low, high = min(prompt), max(prompt)
-        if low < 0 or high >= V:
-            raise ValueError(f"prompt {number} holds the id {low if low < 0 else high}; ids must be in [0, {V})")
+        if low < 0 or high >= known:
+            raise ValueError(f"prompt {number} holds the id {low if low < 0 else high}; ids must be in [0, {known})")

@@ -50,16 +50,18 @@ def prepare_for_decoding(model: GPTModel, weights: Layout = "packed") -> GPTMode
         return copy.deepcopy(model).eval()
     linears = [module for module in model.modules() if type(module) is nn.Linear]
     large = {id(linear.weight): linear.weight for linear in linears}  # not copied, for they are soon replaced
-    prepared = copy.deepcopy(model, {**large}).requires_grad_(False)
+    prepared = copy.deepcopy(model, {**large})
     for name, attention in list(prepared.named_modules()):
         if _is_plain(attention):
             _replace(prepared, name, JoinedAttention(attention))
     for name, linear in list(prepared.named_modules()):
         if type(linear) is nn.Linear:
             _replace(prepared, name, layer(linear))
-    if model.cfg.tie_weights:  # it was left out of the copy because the head has it
-        prepared.tok_emb.weight = nn.Parameter(model.tok_emb.weight.detach().clone(), requires_grad=False)
-    return prepared.eval()
+    for module in prepared.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if id(weight) in large:  # an embedding's, left out of the copy because a tied head has it too
+                setattr(module, name, nn.Parameter(weight.detach().clone()))
+    return prepared.requires_grad_(False).eval()
 
 
 class JoinedAttention(MultiHeadAttention):

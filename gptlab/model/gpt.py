@@ -92,8 +92,9 @@ class GPTModel(nn.Module):
             raise ValueError(f"token_ids must be (batch, tokens), got shape {tuple(token_ids.shape)}")
         if token_ids.device.type == "cpu" and not torch.compiler.is_compiling() and token_ids.numel():
             low, high = token_ids.min().item(), token_ids.max().item()  # on a GPU this would wait for the device
-            if low < 0 or high >= self.cfg.vocab_size:
-                raise ValueError(f"token ids must be in [0, {self.cfg.vocab_size}), got {low} to {high}")
+            known = getattr(self.tok_emb, "num_embeddings", self.cfg.vocab_size)  # more than V with virtual tokens
+            if low < 0 or high >= known:
+                raise ValueError(f"token ids must be in [0, {known}), got {low} to {high}")
         return self.tok_emb(token_ids)
 
     def forward_embeddings(
@@ -114,8 +115,9 @@ class GPTModel(nn.Module):
             longest = past + T
         else:
             longest = int(positions.max()) + 1
-        if longest > self.cfg.context_length:
-            raise ValueError(f"the context holds {self.cfg.context_length} tokens, got {longest}")
+        context = getattr(self.pos_emb, "num_embeddings", self.cfg.context_length)  # what is put in may have no end
+        if longest > context:
+            raise ValueError(f"the context holds {context} tokens, got {longest}")
         if mask is not None:
             mask = causal_mask(T, past + T, mask, x.device)  # once for all blocks
 

@@ -32,7 +32,8 @@ def recomputed_gelu(model: GPTModel) -> Iterator[None]:
     Recomputing stops as soon as it has what the backward pass asks for, so the linear layer behind is not run again.
     A feed-forward layer that somebody replaced is left alone.
     """
-    plain = [block.ff for block in model.trf_blocks if type(block.ff) is FeedForward]
+    inside = [block.ff for block in model.trf_blocks if type(block.ff) is FeedForward]
+    plain = [feed_forward for feed_forward in inside if type(feed_forward.layers) is nn.Sequential]
     for feed_forward in plain:
         feed_forward.forward = partial(_lean_forward, feed_forward.layers)
     try:

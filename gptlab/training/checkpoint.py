@@ -41,6 +41,8 @@ class TrainingCheckpoints:
         settings: what a run must have in common with the one that it goes on from, such as a digest of its data.
         save_model: writes the model into a folder, as model.safetensors and what belongs to it; None writes the
             weights alone.
+        weights: returns the tensors of the model that are saved, by name, when not all are needed: what is frozen is
+            there when training starts again. None is all of them.
         tell: takes a line about what was found.
 
     Raises:
@@ -56,12 +58,14 @@ class TrainingCheckpoints:
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
         save_model: Callable[[Path], None] | None = None,
+        weights: Callable[[nn.Module], dict[str, Tensor] | None] = lambda model: None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         if every < 1 or keep < 1:
             raise ValueError(f"every and keep must be >= 1, got {every} and {keep}")
         self.directory, self.every, self.keep, self.resume = Path(directory), every, keep, resume
         self.settings, self.save_model = json.loads(json.dumps(dict(settings or {}))), save_model
+        self.weights = weights
         self.tell = tell or (lambda line: None)
         self.last: int | None = None  # the step of the newest complete checkpoint
 
@@ -102,7 +106,10 @@ class TrainingCheckpoints:
                 self._set_aside(folder)
                 continue
             self.check_settings(saved["settings"], folder)
-            _load_weights(state.model, weights, folder)
+            if (own := self.weights(state.model)) is None:
+                _load_weights(state.model, weights, folder)
+            else:
+                _copy_weights(own, weights, folder)
             state.load_state_dict(saved["state"])
             self.last = state.history.steps
             self.tell(f"going on from {folder}, after step {self.last}")
@@ -168,7 +175,10 @@ class TrainingCheckpoints:
         wait_for_all()
 
     def _write(self, part: Path, model: nn.Module, saved: dict[str, Any]) -> None:
-        if self.save_model is None:
+        if (own := self.weights(model)) is not None:
+            own = {name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}
+            save_file(own, part / "model.safetensors")
+        elif self.save_model is None:
             save_model(model, str(part / "model.safetensors"))
         else:
             self.save_model(part)
@@ -235,6 +245,17 @@ def _load_weights(model: nn.Module, weights: dict[str, Tensor], folder: Path) ->
             f"{others[:3]}"
         )
     model.load_state_dict(weights, strict=False)
+
+
+def _copy_weights(own: dict[str, Tensor], weights: dict[str, Tensor], folder: Path) -> None:
+    """Copy the weights into the tensors of the same names, or raise ValueError and leave them as they were."""
+    strange = sorted(own.keys() ^ weights.keys())
+    strange += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    if strange:
+        raise ValueError(f"{folder} is of another model: {strange[0]} is missing, too many or of another shape")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
 
 
 def _without_tensors(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from gptlab.config import GPTConfig
 from gptlab.data import IGNORE_INDEX
 from gptlab.devices import available_memory
-from gptlab.model import GPTModel
+from gptlab.model import GPTModel, count_parameters
 from gptlab.training.blocks import blocks_run_as
 from gptlab.training.gradients import Gradients
 from gptlab.training.loss import LOGITS_AT_ONCE
@@ -115,11 +115,25 @@ def estimate(
 
 
 def foresee(
-    model: GPTModel, batches: DataLoader, steps: int, *, micro_batches: int = 1, recompute: bool = False
+    model: GPTModel,
+    batches: DataLoader,
+    steps: int,
+    trainable: int | None = None,
+    *,
+    micro_batches: int = 1,
+    recompute: bool = False,
 ) -> str:
     """Return a line about the memory and the time that a training will take, or refuse it.
 
     All batches are made once to see how large they are; time is measured with the middle one.
+
+    Args:
+        model: before training.
+        batches: of an epoch.
+        steps: how many there will be.
+        trainable: how many parameters will learn; None is all of the model's that require gradients.
+        micro_batches: see `train`.
+        recompute: see `train`.
 
     Raises:
         ValueError: the largest batch does not fit into what is free; with what would fit, if something does.
@@ -128,7 +142,9 @@ def foresee(
     with own_random_numbers(device):
         shapes = sorted((*batch[0].shape, int((batch[1] != IGNORE_INDEX).sum())) for batch in batches)
     shapes.sort(key=lambda shape: shape[0] * shape[1])
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if trainable is None:
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trainable = min(trainable, count_parameters(model))  # an adapter's may be more than a small model's
 
     def needs(shape: tuple[int, int, int], parts: int, recompute: bool, probe: bool = False) -> Estimate:
         rows, length, targets = shape

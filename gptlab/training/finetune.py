@@ -17,6 +17,7 @@ from gptlab.data import (
     InstructionDataset,
     Mixture,
     Template,
+    another_template,
     find_format,
     find_template,
     is_entry,
@@ -29,6 +30,7 @@ from gptlab.data.conversation_dataset import Arrangement
 from gptlab.data.instruction import TooLong, dolly_entry
 from gptlab.data.templates import TrainOn
 from gptlab.files import read_json, to_json, write_text
+from gptlab.model import GPTModel
 from gptlab.tokenizer import Tokenizer, as_tokenizer, tokenizer_files, with_special_tokens
 from gptlab.training.checkpoint import TrainingCheckpoints
 from gptlab.training.estimate import foresee
@@ -38,8 +40,8 @@ from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number, wait_for_all
 from gptlab.training.random_states import own_random_numbers
 from gptlab.training.schedule import choose_schedule
-from gptlab.weights import Checkpoint, add_special_tokens, load_checkpoint, save_checkpoint
-from gptlab.weights.checkpoint import FORMAT, check_replaceable
+from gptlab.training.tuning import FullTuning
+from gptlab.weights import Checkpoint, add_special_tokens, weights_digest
 
 FINISHED = "history.json"  # what a run leaves when it is over: its settings and its history
 
@@ -49,6 +51,7 @@ def finetune(
     entries: Sequence[Any],
     out: str | Path,
     *,
+    tuning: FullTuning | None = None,
     val_share: float = 0.1,
     epochs: int = 2,
     batch_size: int = 8,
@@ -56,7 +59,7 @@ def finetune(
     micro_batches: int = 1,
     group_by_length: bool = True,
     packing: bool = False,
-    learning_rate: float = 2e-4,
+    learning_rate: float | None = None,
     schedule: Literal["cosine", "constant"] = "cosine",
     warmup_steps: int | None = None,
     train_on: TrainOn = "response",
@@ -66,6 +69,7 @@ def finetune(
     special_tokens: bool = True,
     text: Sequence[str] = (),
     text_share: float = 0.3,
+    cutoff_len: int | None = None,
     too_long: TooLong = "drop",
     precision: str = "float32",
     recompute: bool = False,
@@ -92,7 +96,9 @@ def finetune(
         start: what to begin with; it stays on its device.
         entries: Alpaca entries, or conversations of any form that `as_conversation` knows.
         out: the directory of the new checkpoint.
-        val_share: the share of the entries that is only measured, in (0, 1).
+        tuning: what learns: None is all weights; `gptlab.peft.AdapterTuning(LoRA(rank=8))` puts an adapter on and saves
+            only that.
+        val_share: the share of the entries that is only measured, in [0, 1); a whole number from 1 is how many.
         epochs: how often to go through the other entries.
         batch_size: entries in a step.
         max_tokens: the most tokens in a step, padding counted; a long entry then comes with few others.
@@ -100,7 +106,7 @@ def finetune(
         group_by_length: whether a batch holds entries of about the same length, so that little is padded. Packed
             batches are mixed, unless max_tokens is given.
         packing: whether entries of a batch share rows as long as the context, without seeing each other.
-        learning_rate: the peak.
+        learning_rate: the peak; None is what usually suits the way of tuning.
         schedule: what the rate does after the warm-up: "cosine" falls to a tenth, "constant" stays.
         warmup_steps: in which the rate rises; None is a twentieth of all steps.
         train_on: "response" or "all".
@@ -112,7 +118,8 @@ def finetune(
         text: documents of pretraining text that are mixed in, with the loss on all their tokens, so that the model
             does not forget what it read.
         text_share: the share of a step's rows that is such text, in (0, 1).
-        too_long: what becomes of entries beyond the context; see `InstructionDataset`. Of conversations whole turns
+        cutoff_len: the most tokens of an entry or conversation; None is what the context holds.
+        too_long: what becomes of entries beyond that; see `InstructionDataset`. Of conversations whole turns
             are left out, see `ConversationDataset`; "cut" is not for them.
         precision: of the matrix products: "float32", "bfloat16" or "float16".
         recompute: whether blocks are computed twice to save memory; see `train`.
@@ -134,36 +141,35 @@ def finetune(
         FloatingPointError: training diverged; `out` holds the last epoch that went well, if there was one.
         OSError: the disk is full; what was saved before is complete.
     """
-    chosen = {name: value for name, value in locals().items() if name in _DECISIVE}
+    tuning = tuning or FullTuning()
+    learning_rate = tuning.learning_rate if learning_rate is None else learning_rate
+    chosen = {name: value for name, value in locals().items() if name in _DECISIVE} | {"tuning": tuning.to_dict()}
     _check_counts(epochs, batch_size, micro_batches)
     tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
-    out, context = Path(out), start.model.cfg.context_length
-    conversations = {"arrangement": arrangement, "loss_on": loss_on, "special_tokens": special_tokens}
-    dataset, tuned = _prepare(_with_template(start, template), entries, train_on, too_long, **conversations)
-    model = start.model
-    training, validation = _split(dataset, val_share, seed)
-    tell(f"{len(training)} {_kind(dataset)} to train on, {len(validation)} to validate; {dataset.length_report()}")
+    out, model = Path(out), start.model
+    learning = tuning.count(model, start.tokenizer)
+    context = _context(model.cfg.context_length - tuning.virtual_tokens, cutoff_len)
+    conversations = {"arrangement": arrangement, "loss_on": loss_on, "special_tokens": special_tokens and tuning.grows}
+    before = _with_template(start, template, tell)
+    dataset, tuned = _prepare(before, entries, train_on, context, too_long, **conversations)
+    training, validation = _split(dataset, val_share, seed, tell)
     if text:
         training = _with_text(training, text, text_share, tuned.tokenizer, seed)
         tell(str(training.report(epochs)))
     loader = partial(make_loader, batch_size=batch_size, max_tokens=max_tokens, seed=seed)
     batches = loader(training, group_by_length=group_by_length, packing=context if packing else None)
-    run = _Run(out, chosen | _digests(start, tuned, dataset.examples, text), save_every, keep, resume, tell)
+    settings = chosen | _digests(start, tuned, dataset.examples, text)
+    run = _Run(out, tuning, model, settings, save_every, keep, resume, tell)
     if run.finished is not None:
-        return _take_finished(start, tuned, out, run.finished)
-    steps = epochs * len(batches)
-    tell(foresee(model, batches, steps, micro_batches=micro_batches, recompute=recompute))
+        _grow(start, tuned)
+        tuning.load(model, out)
+        return run.finished
+    steps, parts = epochs * len(batches), {"micro_batches": micro_batches, "recompute": recompute}
+    tell(foresee(model, batches, steps, learning, **parts))
     _grow(start, tuned)  # when nothing can be refused any more
-    optimizer = make_optimizer(model, learning_rate)
+    tuning.begin(model, tuned.tokenizer, seed)
+    optimizer = make_optimizer(model, learning_rate, tuning.weight_decay)
     rates = choose_schedule(schedule)(optimizer, steps, round(0.05 * steps) if warmup_steps is None else warmup_steps)
-
-    def after_epoch(epoch: int, history: History) -> None:
-        run.save(tuned)
-        before, now = history.validation[0][1], history.validation[-1][1]
-        tell(
-            f"epoch {epoch} of {epochs}: validation loss {now:.3f} nats per token ({before:.3f} before); saved to {out}"
-        )
-
     with own_random_numbers(next(model.parameters()).device, seed + process_number()):  # of dropout
         history = train(
             model,
@@ -171,16 +177,16 @@ def finetune(
             optimizer=optimizer,
             schedule=rates,
             epochs=epochs,
-            micro_batches=micro_batches,
             precision=precision,
-            recompute=recompute,
             compile=compile,
-            validation=loader(validation),
-            after_epoch=after_epoch,
+            validation=loader(validation) if validation else None,
+            hooks=tuning.hooks(model, steps),
+            after_epoch=partial(run.after_epoch, epochs, tuned),
             checkpoints=run.checkpoints,
             metrics=out / "metrics.jsonl",
             progress=progress,
             title="tuning",
+            **parts,
         )
     run.finish(history)
     return history
@@ -189,7 +195,7 @@ def finetune(
 _DECISIVE = (  # what the result depends on; a run that goes on must have these in common with the one before
     *("val_share", "epochs", "batch_size", "max_tokens", "group_by_length", "packing", "learning_rate", "schedule"),
     *("warmup_steps", "train_on", "arrangement", "loss_on", "special_tokens", "text_share", "too_long", "precision"),
-    "seed",
+    *("cutoff_len", "seed"),
 )
 
 
@@ -199,31 +205,33 @@ class _Run:
     def __init__(
         self,
         out: Path,
+        tuning: FullTuning,
+        model: GPTModel,
         settings: dict[str, Any],
         save_every: int,
         keep: int,
         resume: bool,
         tell: Callable[[str], None],
     ) -> None:
-        self.out, self.settings, self.finished = out, settings, None
-        self.checkpoints = TrainingCheckpoints(
-            out / "checkpoints", every=save_every, keep=keep, resume=resume, settings=settings, tell=tell
-        )
+        self.out, self.tuning, self.settings, self.finished = out, tuning, settings, None
+        states = {"every": save_every, "keep": keep, "resume": resume, "settings": settings, "tell": tell}
+        self.checkpoints = TrainingCheckpoints(out / "checkpoints", weights=tuning.learned, **states)
         if resume and not self.checkpoints.found() and (out / FINISHED).exists():
             saved = read_json(out / FINISHED)
             self.checkpoints.check_settings(saved["settings"], out)
             tell(f"{out} holds this run already, finished")
             self.finished = history_from_dict(saved["history"])
         else:
-            check_replaceable(out, FORMAT)
+            tuning.check_folder(out)
             wait_for_all()
             if process_number() == 0:
                 (out / FINISHED).unlink(missing_ok=True)  # of an earlier run; this one is not over
 
-    def save(self, tuned: Checkpoint) -> None:
+    def after_epoch(self, epochs: int, tuned: Checkpoint, epoch: int, history: History) -> None:
         if process_number() == 0:
-            save_checkpoint(self.out, *tuned)
+            self.tuning.save(self.out, tuned)
         wait_for_all()
+        self.checkpoints.tell(f"epoch {epoch} of {epochs}: {_losses(history)}; saved to {self.out}")
 
     def finish(self, history: History) -> None:
         if process_number() == 0:
@@ -240,16 +248,35 @@ def _check_counts(epochs: int, batch_size: int, micro_batches: int) -> None:
         raise ValueError(f"batch_size must divide into micro_batches{processes}, got {batch_size} and {micro_batches}")
 
 
-def _with_template(start: Checkpoint, template: str | Path | Template | ChatFormat | None) -> Checkpoint:
+def _context(context: int, cutoff_len: int | None) -> int:
+    if cutoff_len is not None and cutoff_len < 2:
+        raise ValueError(f"cutoff_len must be >= 2, got {cutoff_len}")
+    return context if cutoff_len is None else min(context, cutoff_len - 1)  # the last token is only a target
+
+
+def _with_template(
+    start: Checkpoint, template: str | Path | Template | ChatFormat | None, tell: Callable[[str], None]
+) -> Checkpoint:
     if template is None:
         template = load_template("alpaca") if start.template.name == "plain" else start.template
-    return start._replace(template=find_template(template))
+    template = find_template(template)
+    if note := another_template(start.template, template):
+        tell(note)
+    return start._replace(template=template)
+
+
+def _losses(history: History) -> str:
+    if not history.validation:
+        return f"training loss {history.losses[-1]:.3f} nats per token"
+    before, now = history.validation[0][1], history.validation[-1][1]
+    return f"validation loss {now:.3f} nats per token ({before:.3f} before)"
 
 
 def _prepare(
     start: Checkpoint,
     entries: Sequence[Any],
     train_on: TrainOn,
+    context: int,
     too_long: TooLong,
     arrangement: Arrangement,
     loss_on: str | None,
@@ -257,7 +284,6 @@ def _prepare(
 ) -> tuple[InstructionDataset | ConversationDataset, Checkpoint]:
     """Return the examples, and the checkpoint to come: for conversations with their format, and its marks as tokens."""
     model, tokenizer, template = start
-    context = model.cfg.context_length
     if isinstance(template, Template) and all(map(is_entry, entries)):
         if loss_on is not None:
             raise ValueError(f"loss_on is for conversations, got {loss_on!r}; for entries there is train_on")
@@ -289,12 +315,6 @@ def _grow(start: Checkpoint, tuned: Checkpoint) -> None:
     add_special_tokens(start.model, start.tokenizer, sorted(new, key=tuned.tokenizer.encode_single_token))
 
 
-def _take_finished(start: Checkpoint, tuned: Checkpoint, out: Path, history: History) -> History:
-    _grow(start, tuned)
-    start.model.load_state_dict(load_checkpoint(out).model.state_dict())
-    return history
-
-
 def _before_last_answer(example: Example) -> int:
     """Return how many tokens come before those that are learned last."""
     begins = [place for place in range(1, len(example.ids)) if example.trained[place] > example.trained[place - 1]]
@@ -312,13 +332,22 @@ def _with_text(training: list[Example], text: Sequence[str], share: float, token
 
 
 def _split(
-    dataset: InstructionDataset | ConversationDataset, share: float, seed: int
+    dataset: InstructionDataset | ConversationDataset, share: float, seed: int, tell: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
     """Split off validation; the samples of one conversation stay together."""
-    if isinstance(dataset, InstructionDataset):
-        return split_entries(dataset.examples, share, seed=seed)
-    parts = split_entries(dataset.by_conversation(), share, seed=seed)
-    return tuple([example for samples in part for example in samples] for part in parts)
+    alone = isinstance(dataset, InstructionDataset)
+    groups = [[example] for example in dataset.examples] if alone else dataset.by_conversation()
+    if share == 0:
+        parts = (groups, [])
+    elif share >= 1 and share == int(share):
+        if share >= len(groups):
+            raise ValueError(f"val_share must leave some of {len(groups)} to train on, got {share}")
+        parts = split_entries(groups, share / len(groups), seed=seed)
+    else:
+        parts = split_entries(groups, share, seed=seed)
+    training, validation = ([example for samples in part for example in samples] for part in parts)
+    tell(f"{len(training)} {_kind(dataset)} to train on, {len(validation)} to validate; {dataset.length_report()}")
+    return training, validation
 
 
 def _kind(dataset: InstructionDataset | ConversationDataset) -> str:
@@ -330,12 +359,9 @@ def _kind(dataset: InstructionDataset | ConversationDataset) -> str:
 
 def _digests(start: Checkpoint, tuned: Checkpoint, examples: Sequence[Example], text: Sequence[str]) -> dict[str, Any]:
     """Return short marks of what training begins with, in which any difference shows."""
-    beginning = hashlib.sha256()
-    for weight in start.model.parameters():
-        beginning.update(weight.detach().flatten()[:1024].float().cpu().numpy().tobytes())
     return {
         "model": start.model.cfg.to_dict(),
-        "weights": beginning.hexdigest()[:16],
+        "weights": weights_digest(start.model),
         "tokenizer": _digest(tokenizer_files(tuned.tokenizer)),
         "dataset": _digest([list(example) for example in examples]),
         "text": _digest(list(text)),

@@ -67,7 +67,7 @@ class TrainingState:
         upcoming = iter(self.batches)
         for _ in islice(upcoming, self.batch):
             pass
-        if resumed is not None:
+        if resumed is not None and self.batch:
             restore_random_states(resumed["now"], self.batches, self.device)
         for batch in upcoming:
             self.batch += 1

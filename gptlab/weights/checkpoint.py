@@ -79,6 +79,8 @@ def check_replaceable(directory: str | Path, form: str) -> None:
     config = read_json(config_file) if config_file.is_file() else {"format": form}
     if not isinstance(config, dict) or config.get("format") != form:
         raise ValueError(f"{directory} holds another model, which would be overwritten")
+    if (Path(directory) / "adapter.json").is_file():
+        raise ValueError(f"{directory} holds an adapter, which a model there would contradict")
 
 
 def load_checkpoint(

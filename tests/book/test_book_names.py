@@ -16,7 +16,7 @@ from gptlab.book import by_targets, ch05, ch06
 from gptlab.book.pending import PENDING
 from gptlab.model import GPTModel
 
-CHAPTERS = ["ch02", "ch03", "ch04", "ch05", "ch06", "ch07", "appendix_d", "kv_cache"]
+CHAPTERS = ["ch02", "ch03", "ch04", "ch05", "ch06", "ch07", "appendix_d", "appendix_e", "kv_cache"]
 LOADERS = "model, train_loader, val_loader"
 TRAINING = f"{LOADERS}, optimizer, device"
 PROMPT = "model, idx, max_new_tokens"
@@ -88,6 +88,9 @@ SIGNATURES = {
         f"{TRAINING}, n_epochs, eval_freq, eval_iter, start_context, tokenizer, warmup_steps, initial_lr=3e-05, "
         "min_lr=1e-06, orig_book_version=False"
     ),
+    "appendix_e.LoRALayer": "in_dim, out_dim, rank, alpha",
+    "appendix_e.LinearWithLoRA": "linear, rank, alpha",
+    "appendix_e.replace_linear_with_lora": "model, rank, alpha",
     "kv_cache.gpt2.GPTModel": "cfg",
     "kv_cache.utils.KVCache": "n_layers",
     "kv_cache.generate.generate_text_simple": f"{PROMPT}, context_size=None, use_cache=True",
@@ -153,7 +156,6 @@ def test_importing_the_package_is_light():
 
 WAITING = [(module, name) for module, names in PENDING.items() for name in names]
 WORDS = {
-    "appendix_e": "LoRA",
     "ch07": "judging|preference",
     "ch05": "TensorFlow",
     "gpt_download": "TensorFlow",

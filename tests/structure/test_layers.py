@@ -19,6 +19,7 @@ LAYERS = [
     {"selection", "judging"},
     {"building", "analysis"},
     {"checks", "book", "demo", "doctor", "chapters", "chat"},
+    {"commands"},
     {"__main__"},
 ]
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}

@@ -1,0 +1,48 @@
+"""Kinds of values that options take, and texts that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+MODEL = "a checkpoint or adapter directory, or a name of GPT-2 such as 124M or gpt2-medium"
+TEMPLATE = "alpaca, chatml, moss ..., or a .json file; None takes the checkpoint's"
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number that is not smaller."""
+
+    def whole_number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or not least <= int(text) < 2**63:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to 2^63 - 1, got {text!r}")
+        return int(text)
+
+    return whole_number
+
+
+def text(value: str) -> str:
+    """Read text that is not empty."""
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return value
+
+
+def path(value: str) -> Path:
+    """Read a path that is not empty."""
+    return Path(text(value))
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Read names with commas between them, in brackets or not.
+
+    >>> names("[W_query, W_value]"), names("W_key,ff.layers.[02]")
+    (('W_query', 'W_value'), ('W_key', 'ff.layers.[02]'))
+    """
+    inner = value.strip()
+    if inner[:1] + inner[-1:] == "[]":
+        inner = inner[1:-1]
+    found = tuple(name.strip().strip("'\"") for name in inner.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {value!r}")
+    return found
