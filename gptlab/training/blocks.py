@@ -30,10 +30,10 @@ def recomputed_gelu(model: GPTModel) -> Iterator[None]:
     """Let the backward pass compute GELU's output again: a quarter less to remember for a hundredth more time.
 
     Recomputing stops as soon as it has what the backward pass asks for, so the linear layer behind is not run again.
-    A feed-forward layer that somebody replaced is left alone.
+    Only that layer's own weight, when it learns, needs GELU's output; where it is frozen or somebody replaced a layer,
+    the feed-forward is left alone.
     """
-    inside = [block.ff for block in model.trf_blocks if type(block.ff) is FeedForward]
-    plain = [feed_forward for feed_forward in inside if type(feed_forward.layers) is nn.Sequential]
+    plain = [block.ff for block in model.trf_blocks if _learns_plainly(block.ff)]
     for feed_forward in plain:
         feed_forward.forward = partial(_lean_forward, feed_forward.layers)
     try:
@@ -41,6 +41,13 @@ def recomputed_gelu(model: GPTModel) -> Iterator[None]:
     finally:
         for feed_forward in plain:
             del feed_forward.forward
+
+
+def _learns_plainly(feed_forward: nn.Module) -> bool:
+    if type(feed_forward) is not FeedForward or type(feed_forward.layers) is not nn.Sequential:
+        return False
+    behind = feed_forward.layers[-1]
+    return type(behind) is nn.Linear and behind.weight.requires_grad
 
 
 def _lean_forward(layers: nn.Sequential, x: Tensor) -> Tensor:

@@ -40,18 +40,21 @@ def next_token_loss(
     learned = targets != IGNORE_INDEX
     features, targets = features[learned], targets[learned]  # (N, D), (N,)
     chunk = max(1, LOGITS_AT_ONCE // model.cfg.vocab_size)
-    if len(targets) <= chunk:
+    learning = [parameter for parameter in model.out_head.parameters() if parameter.requires_grad]
+    at_once = len(targets) <= chunk
+    if at_once and (learning or not torch.is_grad_enabled()):
         return F.cross_entropy(model.out_head(features), targets, reduction="sum"), len(targets)
     if not torch.is_grad_enabled():
         pieces = zip(features.split(chunk), targets.split(chunk))
         total = sum(F.cross_entropy(model.out_head(piece), wanted, reduction="sum") for piece, wanted in pieces)
         return total, len(targets)
-    learning = [parameter for parameter in model.out_head.parameters() if parameter.requires_grad]
     return ChunkedCrossEntropy.apply(model.out_head, chunk, targets, features, *learning), len(targets)
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """The summed cross-entropy of `head(features)`, which computes its own gradient while it has the logits.
+
+        dL / dlogits = softmax(logits) - onehot(target)
 
     The gradient of a sum is the sum of the chunks' gradients, and is only scaled by what comes after the loss. So each
     chunk's logits can be forgotten before the next chunk; nothing is computed twice.
@@ -68,10 +71,17 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets), chunk):
             piece = features[start : start + chunk].detach().requires_grad_(wanted)
             with torch.enable_grad():
-                loss = F.cross_entropy(head(piece), targets[start : start + chunk], reduction="sum")
-            total += loss.detach()
-            if loss.requires_grad:
-                grads = torch.autograd.grad(loss, [*([piece] if wanted else []), *parameters])
+                logits = head(piece)  # (N, V)
+            log_probabilities = logits.detach().float().log_softmax(dim=-1)
+            right = targets[start : start + chunk].unsqueeze(1)  # (N, 1)
+            total -= log_probabilities.gather(1, right).sum()
+            if logits.requires_grad:
+                gradient = (
+                    log_probabilities.exp_()
+                )  # the gradient of a logit is its probability, less 1 where it is right
+                gradient.scatter_add_(1, right, gradient.new_full(right.shape, -1.0))
+                learning = [*([piece] if wanted else []), *parameters]
+                grads = torch.autograd.grad(logits, learning, gradient.to(logits.dtype))
                 if wanted:
                     of_features[start : start + chunk] = grads[0]
                 for whole, part in zip(of_parameters, grads[len(grads) - len(parameters) :]):

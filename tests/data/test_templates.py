@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gptlab.data import load_template, template_names
+from gptlab.data import another_template, find_format, load_template, template_names
 from gptlab.data.templates import template_from_dict
 
 ALPACA = load_template("alpaca")
@@ -68,6 +68,15 @@ def test_shipped_templates_and_files(tmp_path):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match="'response_split' must be text, got None"):
         load_template(path)
+
+
+def test_another_form_is_told_from_the_same():
+    alpaca, bayling, plain = map(load_template, ("alpaca", "bayling", "plain"))
+    note = another_template(alpaca, bayling)
+    assert note == "note: the model was tuned in the form 'alpaca', which it answers best in, and now gets 'bayling'"
+    assert another_template(find_format("chatml"), find_format("moss")) is not None
+    same = [(alpaca, alpaca), (plain, bayling), (alpaca, find_format("alpaca")), (find_format("moss"),) * 2]
+    assert [another_template(*pair) for pair in same] == [None] * 4
 
 
 def test_unknown_names():

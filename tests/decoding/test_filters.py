@@ -14,7 +14,14 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from gptlab.decoding.filters import compose, forbid_repeated_ngrams, keep_min_p, keep_top_k, keep_top_p
+from gptlab.decoding.filters import (
+    compose,
+    forbid_repeated_ngrams,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalize_repetition,
+)
 
 V = 37
 
@@ -69,6 +76,14 @@ def test_rows_may_be_of_different_lengths():
     assert found[0].isinf().nonzero().flatten().tolist() == [2]
     assert found[1].isfinite().all()
     assert logits.isfinite().all()  # the caller's logits stay what they were
+
+
+def test_virtual_tokens_in_a_prompt_are_no_words():
+    """Prompt methods read ids beyond the vocabulary; there are no logits for them."""
+    logits, rows = torch.tensor([[1.0, 2.0, 3.0]]), [[0, 7, 1, 0, 7]]
+    penalised = penalize_repetition(2.0)(rows, logits)
+    assert penalised.tolist() == [[0.5, 1.0, 3.0]]
+    assert forbid_repeated_ngrams(2)([[0, 7, 1, 0]], logits).tolist() == logits.tolist()
 
 
 def test_greedy_leaves_the_sampling_filters_out():

@@ -27,6 +27,12 @@ def test_packed_gives_the_same_logits_and_tokens(tied, bias):
     assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
 
 
+def test_the_model_itself_goes_on_learning(tiny):
+    learning = [name for name, parameter in tiny.named_parameters() if parameter.requires_grad]
+    prepare_for_decoding(tiny)
+    assert [name for name, parameter in tiny.named_parameters() if parameter.requires_grad] == learning
+
+
 @pytest.mark.parametrize("weights, bound", [("half", 1e-3), ("int8", 0.03)])
 def test_rounded_weights_are_close(tiny, weights, bound):
     expected = tiny(IDS)

@@ -1,6 +1,8 @@
 """The README is true: its code runs, its files are there, its demo output is what the demo prints."""
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,15 @@ def test_the_table_of_chapters_is_that_of_chapters_toml():
         else:
             assert f"(notebooks/{chapter.folder.name}.ipynb)" in lesson
             assert f"(chapters/{chapter.folder.name}/exercises.py)" in exercises
+
+
+def test_the_comparison_of_methods_is_what_was_measured():
+    folder = REPOSITORY / "chapters" / "ch09_peft"
+    compare = runpy.run_path(str(folder / "compare.py"))
+    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    for line in compare["table"](rows).splitlines()[2:]:
+        _, _, learns, file, memory, _, _, people, _, kept, _ = (cell.strip() for cell in line.split("|"))
+        assert f"| {learns} | {file} | {memory} | {people} | {kept} |" in README
 
 
 def test_the_demos_output_is_that_of_todays_demo(tmp_path):

@@ -31,6 +31,16 @@ def test_recomputed_blocks_give_the_same_gradients_dropout_included(drop_rate):
     assert all("forward" not in vars(block) for block in model.trf_blocks)  # nothing stays behind
 
 
+def test_gelu_is_computed_again_only_where_its_output_has_to_be_remembered():
+    """For the gradient of the weight behind it; a frozen one, or one with an adapter, does not ask for that."""
+    model = GPTModel(CFG | {"drop_rate": 0.0})
+    model.trf_blocks[0].ff.layers[2].requires_grad_(False)
+    model.trf_blocks[1].ff.layers[2] = torch.nn.Sequential(model.trf_blocks[1].ff.layers[2])
+    with blocks_run_as(model):
+        assert ["forward" in vars(block.ff) for block in model.trf_blocks] == [False, False, True]
+    assert not any("forward" in vars(block.ff) for block in model.trf_blocks)
+
+
 def test_compiled_blocks_give_the_same_gradients_or_a_warning():
     model = GPTModel(CFG | {"drop_rate": 0.0})
     total, plain = gradients_of(model)

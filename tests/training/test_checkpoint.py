@@ -64,6 +64,22 @@ def test_killed_again_and_again_and_resumed_it_ends_with_the_same_bits(uninterru
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_resumed_between_two_epochs_a_shuffled_loader_goes_on_in_the_same_order(epochs, tmp_path):
+    def run(folder, epochs, resume=False):
+        torch.manual_seed(0)
+        model = GPTModel(CFG | {"drop_rate": 0.0, "qkv_bias": False})
+        ids = torch.randint(0, 20, (12, 8), generator=torch.Generator().manual_seed(1))
+        batches = DataLoader(TensorDataset(ids, ids), batch_size=2, shuffle=True)
+        torch.manual_seed(5)
+        states = TrainingCheckpoints(folder, every=100, resume=resume)
+        optimizer = make_optimizer(model, 1e-2)
+        return train(model, batches, optimizer=optimizer, epochs=epochs, checkpoints=states, progress=False).losses
+
+    run(tmp_path / "parts", epochs)
+    assert run(tmp_path / "parts", 3, resume=True) == run(tmp_path / "whole", 3)
+
+
 def test_a_run_that_is_over_stays_as_it_is(uninterrupted):
     before = (uninterrupted / "final.safetensors").read_bytes()
     code, told = survivor(uninterrupted, "never")
