@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from gptlab.commands.arguments import MODEL, path, text
 
@@ -21,6 +22,16 @@ def add_export(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     export.add_argument("--merge", action="store_true", help="make the adapter part of the weights first")
     export.add_argument("--base", type=text, help="the checkpoint under an adapter; None is the one that it remembers")
+
+
+def _on_the_hub(adapter: str, base: str | None) -> str | None:
+    """Return the base's name as others know it; None if it is a folder here."""
+    from gptlab.peft.io import read_about
+    from gptlab.weights.hub import repository_of
+
+    base = read_about(adapter).get("base_model") if base is None else base
+    is_folder = base is None or Path(base).exists() or (Path(adapter) / base).exists()
+    return None if is_folder else repository_of(base)
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -46,7 +57,7 @@ def run_export(options: argparse.Namespace) -> None:
         found = load_tuned(options.model, device, base=options.base, **show)
     check_writable(options.out)
     if options.format == "peft":
-        export_peft(found.model, options.out)
+        export_peft(found.model, options.out, base_model_name_or_path=_on_the_hub(options.model, options.base))
         print(f'PeftModel.from_pretrained(model, "{options.out}") puts it on a GPT-2 of transformers')
         return
     if adapted:

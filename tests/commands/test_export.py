@@ -62,6 +62,20 @@ def test_alone_for_peft(adapter, checkpoint_dir, tmp_path, capsys):
     torch.testing.assert_close(found, logits(load_tuned(adapter).model), atol=1e-4, rtol=1e-5)
 
 
+def test_the_name_of_a_base_on_the_hub_is_kept(adapter, checkpoint_dir, tmp_path, capsys, monkeypatch):
+    """Where "124M" lies, there is the small model of these tests."""
+    from gptlab import weights
+
+    plain = weights.load_checkpoint
+    found = {"124M": checkpoint_dir}
+    monkeypatch.setattr("gptlab.peft.io.load_checkpoint", lambda name, *a, **k: plain(found.get(name, name), *a, **k))
+    for number, (base, kept) in enumerate({"124M": "openai-community/gpt2", str(checkpoint_dir): None}.items()):
+        out = tmp_path / str(number)
+        command = ["export", "--model", adapter, "--base", base, "--format", "peft", "--out", out, "--quiet"]
+        assert run(capsys, *command)[0] == 0
+        assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == kept
+
+
 def test_what_cannot_be_meant(adapter, checkpoint_dir, tmp_path, capsys):
     out = ["--out", tmp_path / "out"]
     assert "--merge makes it part" in fails(capsys, "export", "--model", adapter, *out)
