@@ -221,8 +221,9 @@ axes[0].legend(frameon=False)
 figure
 
 # %% [markdown]
-# The change falls much faster than the weight, and the weight faster than noise. So most of a change lies in a few
-# directions. But it is not *of* low rank: no value is 0, and behind the first twenty there is a long low tail.
+# The change falls much faster than the weight (in the feed-forward less clearly), and the weight faster than noise. So
+# most of a change lies in a few directions. But it is not *of* low rank: no value is 0, and behind the first twenty
+# there is a long low tail.
 #
 # A curve does not say what the small values are good for. So we ask the model. We take the pretrained weights, add only
 # the $k$ strongest directions of each change, and leave all else (embeddings, biases, norms) as pretrained:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gptlab.peft.nf4 import NF4Linear
+from gptlab.training.estimate import readable
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class ParameterReport:
         return self.weights + self.gradients + self.optimizer
 
     def __str__(self) -> str:
-        parts = ", ".join(
-            f"{name} {getattr(self, name) / 1e6:.1f} MB" for name in ("weights", "gradients", "optimizer")
-        )
+        parts = ", ".join(f"{name} {readable(getattr(self, name))}" for name in ("weights", "gradients", "optimizer"))
         return f"{self.trainable:,} of {self.total:,} parameters learn ({self.share:.2%}); {parts}"
 
 

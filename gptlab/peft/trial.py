@@ -142,7 +142,7 @@ def kinds(model: nn.Module) -> dict[str, type]:
 def require(kept: bool, found: str, look: str) -> None:
     """Raise Broken unless something is so."""
     if not kept:
-        raise Broken(f"{found}; look at {look}.")
+        raise Broken(f"{found}; look at {look}{'' if look.endswith('?') else '.'}")
 
 
 def require_close(found: Tensor, expected: Tensor, tolerance: float, look: str) -> None:

@@ -79,7 +79,7 @@ def train(
         title: what the bar says.
 
     Raises:
-        ValueError: there are no batches, or a setting is out of range.
+        ValueError: there are no batches, a setting is out of range, or nothing that the optimizer has can learn.
         FloatingPointError: a loss, a gradient or, after an epoch, a weight is no longer finite. A step whose loss or
             gradient is not finite is not taken, and neither is `after_epoch` called for its epoch nor a checkpoint
             saved.
@@ -93,6 +93,7 @@ def train(
             "recompute draws other dropout the second time on MPS (PyTorch issue 127676): set drop_rate to 0"
         )
     model.to(device).train()
+    _check_optimizer(optimizer, model)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     state = TrainingState(model, batches, optimizer, schedule, scaler, hooks, device)
     if checkpoints is not None:
@@ -184,6 +185,15 @@ def _check_settings(
     for name, value in {"micro_batches": micro_batches, "validate_every": validate_every}.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+def _check_optimizer(optimizer: Optimizer, model: GPTModel) -> None:
+    learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if not any(id(parameter) in learning for group in optimizer.param_groups for parameter in group["params"]):
+        raise ValueError(
+            f"nothing would learn: the optimizer has none of the model's {len(learning)} parameters that require "
+            "gradients; make it after the model, and after what is put into it"
+        )
 
 
 def _check_finite(step: int, optimizer: Optimizer, **values: float) -> None:

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from gptlab.data import InstructionDataset, collate
 from gptlab.model import GPTModel
+from gptlab.peft import LoRA, apply
 from gptlab.training import evaluate, gradients, loop, make_optimizer, next_token_loss, train, warmup_cosine
 
 quietly = partial(train, progress=False)
@@ -17,6 +18,13 @@ def batches(tokenizer, entries):
     dataset = InstructionDataset(entries, tokenizer, "alpaca_short")
     generator = torch.Generator().manual_seed(0)
     return DataLoader(dataset, 4, shuffle=True, generator=generator, collate_fn=partial(collate, pad_id=0))
+
+
+def test_an_optimizer_from_before_the_adapter_is_refused(tiny, batches):
+    optimizer = make_optimizer(tiny, 5e-3)
+    apply(tiny, LoRA(rank=2))
+    with pytest.raises(ValueError, match="nothing would learn: the optimizer has none of the model's 8 parameters"):
+        quietly(tiny, batches, optimizer=optimizer)
 
 
 def test_training_lowers_the_loss_and_is_written_down(tiny, batches):
