@@ -86,8 +86,8 @@ class LowRank(Branch):
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
         y = base(x)  # (..., out)
-        small = F.linear(self.dropout(x).to(self.A.dtype), self.A) * self.scale  # (..., r); scaled while it is small
-        return y + F.linear(small, self.B).to(y.dtype)
+        small = F.linear(self.dropout(x).to(self.A.dtype), self.A)  # (..., r)
+        return y + (F.linear(small, self.B) * self.scale).to(y.dtype)
 
     def merged(self, base: nn.Module) -> nn.Linear:
         return merged_linear(base, self.scale * self.B @ self.A)
