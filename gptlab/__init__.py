@@ -4,7 +4,8 @@
     >>> gptlab.GPTConfig(vocab_size=500, context_length=256, emb_dim=128, n_heads=4, n_layers=3).head_dim
     32
 
-The names below are loaded when they are first used, so that importing gptlab costs next to nothing.
+The names below, and the packages that they are from, are loaded when they are first used, so that importing gptlab
+costs next to nothing.
 """
 
 from __future__ import annotations
@@ -101,12 +102,22 @@ __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"gptlab has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    elif name in _modules():
+        value = importlib.import_module(f"gptlab.{name}")
+    else:
+        raise AttributeError(f"gptlab has no {name!r}; it has {', '.join([*__all__, *_modules()])}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__, *_modules()})
+
+
+def _modules() -> list[str]:
+    """Return the names of the packages and modules here, such as "peft"."""
+    import pkgutil
+
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -71,9 +72,9 @@ def test_an_exported_checkpoint_answers_alike(checkpoint_dir, tmp_path, capsys):
     ids = torch.arange(12).view(1, 12)
     assert theirs(ids).equal(ours(ids))
     assert load_checkpoint(out).template.name == "alpaca_short"
-    assert "holds another model, which the export" in fails(
-        capsys, "export", "--model", checkpoint_dir, "--out", checkpoint_dir
-    )
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint_dir, other)
+    assert "holds another model, which the export" in fails(capsys, "export", "--model", checkpoint_dir, "--out", other)
     assert run(capsys, "generate", "--model", out, "Where is Fenn?", "--max-new-tokens", "4")[0] == 0
     assert "no checkpoint" in fails(capsys, "export", "--model", tmp_path, "--out", out)
 
@@ -366,7 +367,7 @@ def test_wrong_data(checkpoint_dir, tmp_path, capsys, content, message):
         ("--model", "missing", "is neither a folder nor a model"),
         ("--model", "entries.json", "entries.json is no checkpoint"),
         ("--out", "entries.json/tuned", "entries.json is a file"),
-        ("--val-share", "1.5", "between 0 and 1, got 1.5"),
+        ("--val-share", "1.5", "a share in [0, 1), or from 1 a whole number of entries, got 1.5"),
         ("--learning-rate", "-1", "positive and finite, got -1.0"),
         ("--template", "alpacca", "no template is called 'alpacca'"),
         ("--device", "gpu", "got 'gpu'"),

@@ -11,7 +11,9 @@ Source: alpaca-lora, finetune.py.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from gptlab.commands.arguments import names
 
@@ -32,7 +34,6 @@ _PLAIN = {  # its option -> ours, with the same kind of value
 }
 _USUAL = {
     "batch_size": "128",
-    "micro_batch_size": "4",
     "num_epochs": "3",
     "learning_rate": "3e-4",
     "cutoff_len": "256",
@@ -70,6 +71,8 @@ def from_alpaca_lora(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     given, others = _read(arguments)
     settings = _USUAL | given
+    if "micro_batch_size" not in given:
+        settings["micro_batch_size"] = _micro_batch_size(settings["batch_size"])
     if "data_path" not in settings:
         raise ValueError(
             "--data_path is missing: nothing is downloaded for alpaca-lora's default, yahma/alpaca-cleaned"
@@ -80,8 +83,8 @@ def from_alpaca_lora(arguments: Sequence[str]) -> list[str]:
             translated += [option, settings[name]]
     translated += ["--train-on", "all" if _is_true("train_on_inputs", settings) else "response"]
     translated.append("--group-by-length" if _is_true("group_by_length", settings) else "--no-group-by-length")
-    translated += ["--lora-targets", ",".join(map(_layer, names(settings["lora_target_modules"])))]
-    if settings.get("resume_from_checkpoint") not in (None, "", "None", "False"):
+    translated += ["--lora-targets", ",".join(map(_layer, _target_modules(settings["lora_target_modules"])))]
+    if _resumes(settings.get("resume_from_checkpoint", ""), settings["output_dir"]):
         translated.append("--resume")
     return [*translated, *others]
 
@@ -111,6 +114,31 @@ def _is_true(name: str, settings: dict[str, str]) -> bool:
     if settings[name] not in ("True", "False", "true", "false", "1", "0"):
         raise ValueError(f"--{name} must be True or False, got {settings[name]!r}")
     return settings[name] in ("True", "true", "1")
+
+
+def _micro_batch_size(batch_size: str) -> str:
+    """Return the script's default, 4, or the most below into which the batch can be cut."""
+    sizes = range(1, 5) if batch_size.isdigit() else ()  # what is no number is refused later
+    return str(max((size for size in sizes if int(batch_size) % size == 0), default=1))
+
+
+def _resumes(value: str, out: str) -> bool:
+    """Whether to go on; a checkpoint that is named must be one of this run's, of which the last is taken."""
+    if value in ("", "None", "False", "false", "0"):
+        return False
+    own = Path(out) / "checkpoints"
+    if value not in ("True", "true", "1") and Path(value).resolve() != own.resolve():
+        raise ValueError(
+            f"--resume_from_checkpoint must be True, or the folder of this run's own checkpoints, {own}; got {value!r}"
+        )
+    return True
+
+
+def _target_modules(value: str) -> tuple[str, ...]:
+    try:
+        return names(value)
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--lora_target_modules {error}, such as '[q_proj,v_proj]'") from None
 
 
 def _layer(name: str) -> str:

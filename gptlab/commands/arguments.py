@@ -1,10 +1,14 @@
-"""Kinds of values that options take, and texts that several commands share."""
+"""Kinds of values that options take, and options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gptlab.weights import Checkpoint
 
 MODEL = "a checkpoint or adapter directory, or a name of GPT-2 such as 124M or gpt2-medium"
 TEMPLATE = "alpaca, chatml, moss ..., or a .json file; None takes the checkpoint's"
@@ -46,3 +50,30 @@ def names(value: str) -> tuple[str, ...]:
     if not all(found):
         raise argparse.ArgumentTypeError(f"must be names with commas between them, got {value!r}")
     return found
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `open_model` takes."""
+    parser.add_argument("--model", type=text, required=True, help=MODEL)
+    parser.add_argument("--base", type=text, help="the checkpoint under an adapter; None is the one that it remembers")
+
+
+def open_model(options: argparse.Namespace) -> Checkpoint:
+    """Return the checkpoint that the options name, or the adapter on its base.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint, or the adapter's base is gone.
+        ValueError: a file is damaged, or a base is given where there is no adapter.
+    """
+    from gptlab.devices import pick_device
+    from gptlab.peft import is_adapter, load_tuned
+    from gptlab.peft.io import find_base
+    from gptlab.weights import load_checkpoint
+
+    device, show = pick_device(options.device), {"progress": not options.quiet}
+    if is_adapter(options.model):
+        base = options.base or find_base(options.model, option="--base")
+        return load_tuned(options.model, device, base=base, **show)
+    if options.base:
+        raise ValueError(f"{options.model} is no adapter, and --base is for adapters")
+    return load_checkpoint(options.model, device, **show)

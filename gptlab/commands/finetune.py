@@ -12,7 +12,7 @@ from gptlab.commands.arguments import MODEL, TEMPLATE, at_least, names, path, te
 
 if TYPE_CHECKING:
     from gptlab.peft import Method
-    from gptlab.training.tuning import FullTuning
+    from gptlab.training.tuning import Tuning
 
 METHODS = ("full", "lora", "adalora", "qlora", "adapter", "prefix", "prompt", "p-tuning")
 
@@ -179,7 +179,7 @@ _PASSED_ON = (
 )
 
 
-def _tuning(options: argparse.Namespace) -> FullTuning | None:
+def _tuning(options: argparse.Namespace) -> Tuning | None:
     method = chosen_method(options)
     if method is None:
         return None

@@ -43,7 +43,8 @@ class ChatSession:
     What was said is written out by the format that the model was tuned with, in the same function, before every answer.
     The cache keeps the keys and values of what was read; only what differs from it is read. When what was said exceeds
     max_context, or leaves the model's context no room for an answer (of max_new_tokens, but at most a quarter of the
-    context), the oldest turns are left out, whole.
+    context), the oldest turns are left out, whole. When the model itself has changed since the last answer, because
+    another adapter is active or weights have learned, everything is read anew.
 
     Args:
         model: a GPTModel, or what `prepare_for_decoding` made of one.
@@ -87,7 +88,11 @@ class ChatSession:
         """Forget everything that was said."""
         self.turns: list[Turn] = []
         self.forgotten = 0
+        self._forget_what_was_read()
+
+    def _forget_what_was_read(self) -> None:
         self._cache, self._read = KVCache(self.model.cfg.n_layers), []  # keys and values, and the ids that they are of
+        self._read_by = _mark(self.model)
 
     @property
     def conversation(self) -> Conversation | None:
@@ -107,6 +112,8 @@ class ChatSession:
         prompt, forgotten = self._prompt(Turn(text))
         if prompt is None:
             return Response("", "prompt too long")
+        if self._read_by != _mark(self.model):
+            self._forget_what_was_read()
         kept = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._read, prompt[:-1])))
         self._cache.truncate(kept)
         self._read = prompt[:kept]
@@ -199,3 +206,14 @@ class ChatSession:
         if self.conversation is None:
             return []
         return encode(render(self.conversation, self.format), self.tokenizer).ids
+
+
+def _mark(model: GPTModel) -> tuple[list, list, object]:
+    """Return what differs when the model has become another one, without looking at all of it.
+
+    That is its modules, and which parts of them are active; a number of every weight, for few stay the same when a
+    model learns; and what stands in place of a method of its class.
+    """
+    modules = [(module, vars(module).get("active")) for module in model.modules()]
+    weights = [weight[(0,) * weight.dim()].item() for weight in model.parameters() if weight.numel()]
+    return modules, weights, vars(model).get("forward_embeddings")

@@ -64,7 +64,8 @@ def penalize_repetition(penalty: float) -> Filter:
     def apply(rows: Rows, logits: Tensor) -> Tensor:
         logits = logits.clone()
         for row, tokens in enumerate(rows):
-            seen = torch.tensor(sorted({token for token in tokens if token < logits.shape[1]}), device=logits.device)
+            words = sorted({token for token in tokens if token < logits.shape[1]})  # none, where all are virtual
+            seen = torch.tensor(words, dtype=torch.int64, device=logits.device)
             scores = logits[row, seen]
             logits[row, seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
         return logits

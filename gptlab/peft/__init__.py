@@ -13,8 +13,9 @@ from gptlab.peft.huggingface import export_peft, import_peft
 from gptlab.peft.inject import replace_modules
 from gptlab.peft.io import is_adapter, load_adapter, load_tuned, save_adapter
 from gptlab.peft.lora import LoRA
-from gptlab.peft.manage import apply, disable, merge, remove, trainable_parameters, unmerge, use
+from gptlab.peft.manage import apply, disable, remove, trainable_parameters, use
 from gptlab.peft.memory import ParameterReport, parameter_report
+from gptlab.peft.merging import merge, unmerge
 from gptlab.peft.method import METHODS, Method, OnModules
 from gptlab.peft.nf4 import dequantize_nf4, quantize_nf4
 from gptlab.peft.prefix import PrefixTuning

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptlab.model import GPTModel
-from gptlab.peft.adapted import Branch
+from gptlab.peft.adapted import Branch, device_of
 from gptlab.peft.lora import LoRA, check_head, check_low_rank, check_low_rank_place, merged_linear
 from gptlab.peft.manage import active_adapter
-from gptlab.peft.method import OnModules
+from gptlab.peft.method import OnModules, check_count
 from gptlab.training import Hook
 
 Importance = Literal["magnitude", "sensitivity", "smoothed"]
@@ -43,6 +43,9 @@ _IMPORTANCES = ("magnitude", "sensitivity", "smoothed")
 @dataclass(frozen=True)
 class AdaLoRA(OnModules):
     """Settings of AdaLoRA. It needs its hook: `train(..., hooks=settings.hooks(model, total_steps))`.
+
+    A hook goes through its schedule once; to train again, make a new one, and the ranks are chosen anew. `train_stages`
+    is one training: total_steps is then sum(stage.steps for stage in stages).
 
     Attributes:
         init_rank: triplets at each place in the beginning.
@@ -80,8 +83,7 @@ class AdaLoRA(OnModules):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_low_rank(self.init_rank, self.alpha, self.dropout)
-        if not isinstance(self.target_rank, int) or self.target_rank < 1:
-            raise ValueError(f"target_rank must be a whole number >= 1, got {self.target_rank!r}")
+        check_count("target_rank", self.target_rank)
         if self.importance not in _IMPORTANCES:
             raise ValueError(f"importance must be one of {', '.join(_IMPORTANCES)}, got {self.importance!r}")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
@@ -89,8 +91,8 @@ class AdaLoRA(OnModules):
         if not 0 <= self.orthogonality < math.inf:
             raise ValueError(f"orthogonality must be >= 0, got {self.orthogonality}")
         for name, least in (("initial_steps", 0), ("final_steps", 0), ("every", 1)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least)
 
     def branch(self, name: str, module: nn.Module, generator: torch.Generator | None) -> Triplets:
         check_low_rank_place(name, module, self.init_rank)
@@ -147,7 +149,7 @@ class Triplets(Branch):
         super().__init__()
         self.scale, self.dropout = scale, nn.Dropout(dropout)
         self.growing, self._looked_after = False, False
-        device = next(iter([*linear.parameters(), *linear.buffers()])).device
+        device = device_of(linear)
         P = torch.empty(linear.out_features, rank).normal_(std=0.02, generator=generator)
         Q = torch.empty(rank, linear.in_features).normal_(std=0.02, generator=generator)
         self.P, self.Q = nn.Parameter(P.to(device)), nn.Parameter(Q.to(device))
@@ -273,9 +275,14 @@ class RankAllocation(Hook):
 
         Raises:
             RuntimeError: the gradients are gone.
-            ValueError: another adapter is active.
+            ValueError: another adapter is active, or the step was seen before.
         """
         branches = self._branches(model)
+        if step <= self._step:
+            raise ValueError(
+                f"step must be above {self._step}, the last one that this hook saw, got {step}: for another training, "
+                "make another hook, settings.hooks(model, total_steps)"
+            )
         if self._step == 0:
             for branch in branches.values():
                 branch.kept.fill_(True)  # an adapter that is tuned on competes anew

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -59,3 +60,8 @@ class Adapted(nn.Module):
             if name == "base":  # not there yet: while copied or unpickled
                 raise
             return getattr(self.base, name)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module is, by its first parameter, or buffer: a quantised layer may have nothing else."""
+    return next(iter([*module.parameters(), *module.buffers()])).device

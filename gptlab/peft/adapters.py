@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptlab.model import GELU, GPTModel, LayerNorm
-from gptlab.peft.adapted import Branch
-from gptlab.peft.method import OnModules, is_linear, own_modules
+from gptlab.peft.adapted import Branch, device_of
+from gptlab.peft.method import OnModules, check_count, check_linear, own_modules
 from gptlab.tokenizer import Tokenizer
 
 ACTIVATIONS = {"gelu": GELU, "relu": nn.ReLU, "swish": nn.SiLU}
@@ -54,14 +54,12 @@ class Adapter(OnModules):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.bottleneck, int) or self.bottleneck < 1:
-            raise ValueError(f"bottleneck must be a whole number >= 1, got {self.bottleneck!r}")
+        check_count("bottleneck", self.bottleneck)
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
     def branch(self, name: str, module: nn.Module, generator: torch.Generator | None) -> Bottleneck:
-        if not is_linear(module):
-            raise ValueError(f"targets must be linear layers, {name!r} is a {type(module).__name__}")
+        check_linear(name, module)
         return Bottleneck(module, self.bottleneck, self.activation, generator)
 
     def build(
@@ -80,7 +78,7 @@ class Bottleneck(Branch):
         self, linear: nn.Module, bottleneck: int, activation: str, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        device = next(iter([*linear.parameters(), *linear.buffers()])).device
+        device = device_of(linear)
         width = linear.out_features
         W_down = torch.empty(bottleneck, width)
         nn.init.kaiming_uniform_(W_down, a=math.sqrt(5), generator=generator)  # uniform within 1 / sqrt(D)

@@ -14,12 +14,13 @@ Source: Li and Liang 2021, arXiv 2101.00190, section 4 (there called a prefix).
 from __future__ import annotations
 
 from abc import abstractmethod
-from weakref import WeakKeyDictionary
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
 from gptlab.model import GPTModel, KVCache
+from gptlab.model.cache import LayerCache
 from gptlab.tokenizer import Tokenizer, as_tokenizer
 
 KeysAndValues = list[tuple[Tensor, Tensor]]  # of each layer, (1, H, tokens, head_dim) each
@@ -41,10 +42,6 @@ class Beginning(nn.Module):
         """Return the keys and values in front, for each layer of the model that the adapter is on."""
 
 
-# The beginning of the text that a cache holds, and its keys and values: they are computed once for a text.
-_begun_with: WeakKeyDictionary[KVCache, tuple[Beginning, KeysAndValues]] = WeakKeyDictionary()
-
-
 def forward_after_beginning(
     model: GPTModel,
     x: Tensor,
@@ -55,7 +52,8 @@ def forward_after_beginning(
 ) -> Tensor:
     """Return what `GPTModel.forward_embeddings` returns when the active adapter's beginning stands in front.
 
-    Arguments and result are about the text alone: the virtual tokens are in neither, nor does the cache hold them.
+    Arguments and result are about the text alone: the virtual tokens are in neither, nor does the cache count them. It
+    gets them when a text begins, and not anew for each of its tokens.
 
     Raises:
         ValueError: the text is longer than what is left of the context, or the cache was filled without this beginning.
@@ -67,16 +65,25 @@ def forward_after_beginning(
         raise ValueError(
             f"the context holds {model.cfg.context_length} tokens beside {n} virtual ones in front, got {longest}"
         )
-    front = _remembered(cache, beginning) if past else beginning.keys_and_values(model)
-    if cache is not None and not past:
-        _begun_with[cache] = beginning, front
+    if cache is None:
+        layers = [_InFront(*pair) for pair in beginning.keys_and_values(model)]
+    else:
+        if not past:
+            pairs = zip(cache.layers, beginning.keys_and_values(model), strict=True)
+            cache.layers = [_BegunLayer(beginning, layer.step, *pair) for layer, pair in pairs]
+        layers = cache.layers
+        if any(getattr(layer, "beginning", None) is not beginning for layer in layers):
+            raise ValueError(
+                f"the cache holds {past} tokens that were read with another beginning or none: begin a new one"
+            )
     if positions is not None:
         positions = positions + n
     if mask is None and T > 1:  # else every block would make the causal mask anew
         mask = torch.ones(1, 1, 1, dtype=torch.bool, device=x.device)
     if mask is not None and mask.dim() == 3:  # another one is refused where it is used
         mask = torch.cat([mask.new_ones(*mask.shape[:2], n), mask.expand(-1, -1, past + T)], dim=2)  # (B, T, n + S)
-    return type(model).forward_embeddings(model, x, cache=_Begun(front, cache), positions=positions, mask=mask)
+    whole = SimpleNamespace(length=n + past, layers=layers)  # passes for a KVCache
+    return type(model).forward_embeddings(model, x, cache=whole, positions=positions, mask=mask)
 
 
 def read_alone(model: GPTModel, vectors: Tensor) -> KeysAndValues:
@@ -143,36 +150,50 @@ def first_ids(
     return torch.tensor([ids[place % len(ids)] for place in range(tokens)], device=device)
 
 
-def _remembered(cache: KVCache, beginning: Beginning) -> KeysAndValues:
-    begun_with, front = _begun_with.get(cache, (None, []))
-    if begun_with is not beginning:
-        raise ValueError(
-            f"the cache holds {cache.length} tokens that were read with another beginning or none: begin a new one"
-        )
-    return front
+class _InFront:
+    """Passes for a LayerCache that holds what stands in front, and keeps nothing of the text."""
 
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values  # (1, H, n, head_dim) each
 
-class _Begun:
-    """Passes for a KVCache: what stands in front, and behind it the caller's cache, which holds the text alone."""
-
-    def __init__(self, front: KeysAndValues, cache: KVCache | None) -> None:
-        self.length = front[0][0].shape[2] + (0 if cache is None else cache.length)
-        behind = [None] * len(front) if cache is None else cache.layers
-        self.layers = [_BegunLayer(*pair, layer) for pair, layer in zip(front, behind, strict=True)]
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = (self.keys, keys), (self.values, values)
+        return tuple(torch.cat([_like(first, rest), rest], dim=2) for first, rest in pairs)  # (B, H, n + T, head_dim)
 
 
 class _BegunLayer:
-    def __init__(self, keys: Tensor, values: Tensor, behind) -> None:
-        self.keys, self.values, self.behind = keys, values, behind
+    """Passes for a LayerCache that counts the text alone, though what stands in front is the first in its room.
+
+    Once the text is forgotten, that is too: the next one may begin with something else.
+    """
+
+    def __init__(self, beginning: Beginning, step: int, keys: Tensor, values: Tensor) -> None:
+        self.beginning, self.step, self.room = beginning, step, LayerCache(step)
+        self.front, self.n = (keys, values), 0  # not in the room yet, whose batch is not known
+
+    @property
+    def length(self) -> int:
+        return self.room.length - self.n
+
+    @length.setter
+    def length(self, length: int) -> None:
+        if not length:
+            self.beginning, self.room, self.front, self.n = None, LayerCache(self.step), None, 0
+        self.room.length = self.n + length
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if self.behind is not None:
-            keys, values = self.behind.append(keys, values)
-        return _in_front(self.keys, keys), _in_front(self.values, values)  # (B, H, n + S, head_dim)
+        if self.front is not None:
+            self.room.append(*(_like(part, keys) for part in self.front))
+            self.front, self.n = None, self.room.length
+        return self.room.append(keys, values)  # (B, H, n + S, head_dim)
+
+    def reorder(self, rows: Tensor, moved: Tensor) -> None:
+        self.room.reorder(rows, moved)
 
 
-def _in_front(first: Tensor, rest: Tensor) -> Tensor:
-    return torch.cat([first.to(rest.dtype).expand(len(rest), -1, -1, -1), rest], dim=2)
+def _like(front: Tensor, rest: Tensor) -> Tensor:
+    """Return what stands in front of every row, in the dtype of the rest."""
+    return front.to(rest.dtype).expand(len(rest), -1, -1, -1)
 
 
 class _Kept:

@@ -19,7 +19,8 @@ from gptlab.model import GPTModel, KVCache
 from gptlab.peft.adapted import Branch
 from gptlab.peft.beginning import Beginning
 from gptlab.peft.io import load_adapter, save_adapter
-from gptlab.peft.manage import adapter_modules, adapters_of, disable, merge, remove, unmerge, use
+from gptlab.peft.manage import adapter_modules, adapters_of, disable, remove, use
+from gptlab.peft.merging import merge, unmerge
 from gptlab.peft.method import METHODS, Method, is_tied_head, method_from_dict
 from gptlab.peft.trial import (
     NAME,
@@ -270,7 +271,8 @@ def removing_leaves_nothing(trial: Trial) -> None:
     """Removed, the model is the plain base again, bit for bit, and learns what it learned before."""
     model, look = remove(trial.copy()), "what build, prepare and hooks do to the model"
     require(kinds(model) == kinds(trial.prepared), "other modules", look)
-    require(vars(model).keys() == vars(trial.base).keys() and model.cfg == trial.base.cfg, "other attributes", look)
+    left = vars(model).keys() - ({"_adapters"} if trial.method.changes_base else set())  # that it was changed
+    require(left == vars(trial.base).keys() and model.cfg == trial.base.cfg, "other attributes", look)
     trial.require_same_base(model, look)
     require_close(trial.logits(model), trial.logits(trial.prepared), 0, look)
     learned = dict(trial.base.named_parameters())

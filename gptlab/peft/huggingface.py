@@ -27,9 +27,10 @@ from torch import Tensor
 
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
+from gptlab.peft.io import adapter_to_write
 from gptlab.peft.lora import LoRA
-from gptlab.peft.manage import active_adapter, is_untrained, put_on_loaded, state_for_new
-from gptlab.peft.method import Method
+from gptlab.peft.manage import put_on_loaded, state_for_new
+from gptlab.peft.method import Method, compiled
 from gptlab.peft.prefix import PrefixTuning
 from gptlab.peft.prompts import PromptTuning
 from gptlab.weights.gpt2 import translations
@@ -77,13 +78,7 @@ def export_peft(
         RuntimeError: it was trained without what its method needs.
         OSError: the folder cannot be written.
     """
-    name, method, modules = active_adapter(model, name)
-    if is_untrained(model, name):
-        raise ValueError(f"the adapter {name!r} holds the numbers that it began with: train it before exporting")
-    method.check_trained(modules)
-    for other in ("config.json", "adapter.json"):
-        if (Path(folder) / other).exists():
-            raise ValueError(f"{folder} holds another model or adapter, it has {other}; choose another folder")
+    name, method, modules = adapter_to_write(model, name, folder, own=CONFIG)
     plain, values = method.for_inference(model, modules)
     if isinstance(plain, LoRA):
         config, tensors = _lora_to_peft(model, plain, values)
@@ -117,12 +112,12 @@ def import_peft(model: GPTModel, folder: str | Path, *, name: str = "default", t
             has an adapter of that name. The model is as it was.
     """
     config, tensors = _read_config(Path(folder)), _read_tensors(Path(folder))
-    state = state_for_new(model, name)
     method, values = (_virtual_from_peft if config["peft_type"] in _VIRTUAL else _lora_from_peft)(
         model, config, tensors
     )
     if tensors:
         raise ValueError(f"{folder}: the adapter has {next(iter(tensors))!r}, which nothing in this model can take")
+    state = state_for_new(model, name, method, any_base=True)  # peft says nothing of the weights under it
     made = method.blank(model)
     for place, module in made.items():
         module.load_state_dict(values[place])
@@ -265,7 +260,8 @@ def _targets(config: dict[str, Any], model: GPTModel) -> set[str]:
     if targets == "all-linear":
         return {*_places(model)} - {"lm_head"}
     if isinstance(targets, str):
-        return {name for name in _places(model) if _fits(targets, name)}
+        pattern = compiled(targets)
+        return {name for name in _places(model) if pattern.fullmatch(name)}
     return {name for name in _places(model) if any(f".{name}".endswith(f".{target}") for target in targets)}
 
 
@@ -333,14 +329,7 @@ def _alpha(scale: float, rank: int, stabilised: bool) -> float:
 def _of_pattern(config: dict[str, Any], key: str, name: str, default: Any) -> Any:
     """Return what the patterns say about a layer, the end of whose name they match."""
     patterns = config.get(key) or {}
-    return next((value for pattern, value in patterns.items() if _fits(rf"(.*\.)?({pattern})", name)), default)
-
-
-def _fits(pattern: str, name: str) -> bool:
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error as error:
-        raise ValueError(f"{CONFIG}: {pattern!r} is no regular expression: {error}") from None
+    return next((value for pattern, value in patterns.items() if compiled(pattern).fullmatch(name)), default)
 
 
 def _number(key: str, value: Any) -> float:

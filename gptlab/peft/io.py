@@ -18,8 +18,9 @@ from gptlab.data import template_or_format
 from gptlab.files import read_json, to_json, write_together
 from gptlab.model import GPTModel
 from gptlab.peft.manage import active_adapter, adapters_of, is_untrained, put_on_loaded, state_for_new
-from gptlab.peft.method import method_from_dict
+from gptlab.peft.method import Method, method_from_dict
 from gptlab.weights import Checkpoint, load_checkpoint
+from gptlab.weights.hub import repository_of
 
 FORMAT = "gptlab-adapter-1"
 SETTINGS, WEIGHTS = "adapter.json", "adapter.safetensors"
@@ -48,18 +49,12 @@ def save_adapter(
         RuntimeError: it was trained without what its method needs.
         OSError: the folder cannot be written.
     """
-    name, method, modules = active_adapter(model, name)
-    if is_untrained(model, name):
-        raise ValueError(f"the adapter {name!r} holds the numbers that it began with: train it before saving")
-    method.check_trained(modules)
-    check_adapter_folder(folder)
+    name, method, modules = adapter_to_write(model, name, folder)
     if for_inference:
         method, values = method.for_inference(model, modules)
     else:
         values = {place: module.state_dict() for place, module in modules.items()}
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in _flat(values).items()}
-    if not sum(tensor.numel() for tensor in tensors.values()):
-        raise ValueError(f"the adapter {name!r} is empty: it has no parameters to save")
     state, notes = adapters_of(model), notes or {}
     about = {
         "format": FORMAT,
@@ -69,6 +64,32 @@ def save_adapter(
     if about.keys() & notes.keys():
         raise ValueError(f"notes must have other names than {', '.join(about)}, got {', '.join(notes)}")
     write_together(folder, {WEIGHTS: save(tensors, metadata={"format": "pt"}), SETTINGS: to_json(about | notes)})
+
+
+def adapter_to_write(
+    model: GPTModel, name: str | None, folder: str | Path, own: str = SETTINGS
+) -> tuple[str, Method, dict[str, nn.Module]]:
+    """Return the name, settings and modules of an adapter that a folder is to hold, or say why it cannot.
+
+    Args:
+        model: has the adapter.
+        name: which adapter; None is the active one.
+        folder: where it goes.
+        own: the file of settings, which may be there already.
+
+    Raises:
+        ValueError: there is no such adapter, it is merged, it holds nothing or was never trained, or the folder holds
+            another model or adapter.
+        RuntimeError: it was trained without what its method needs.
+    """
+    name, method, modules = active_adapter(model, name)
+    if not any(tensor.numel() for module in modules.values() for tensor in module.state_dict().values()):
+        raise ValueError(f"the adapter {name!r} is empty: it has no parameters")
+    if is_untrained(model, name):
+        raise ValueError(f"the adapter {name!r} holds the numbers that it began with: train it before it is written")
+    method.check_trained(modules)
+    check_adapter_folder(folder, own)
+    return name, method, modules
 
 
 def adapter_tensors(model: GPTModel, name: str | None = None) -> dict[str, Tensor]:
@@ -96,7 +117,7 @@ def load_adapter(
     """
     about = read_about(folder)
     method, tensors = method_from_dict(about["method"]), _read_tensors(Path(folder) / WEIGHTS)
-    state = state_for_new(model, name)
+    state = state_for_new(model, name, method, any_base=any_base)
     _check_base(state, about["base"], folder, any_base)
     try:
         made = method.blank(model)
@@ -133,10 +154,10 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / SETTINGS).is_file()
 
 
-def check_adapter_folder(folder: str | Path) -> None:
-    """Raise ValueError if a folder holds a model, or an adapter of another library, which would be mixed up."""
-    for other in ("config.json", "adapter_config.json"):
-        if (Path(folder) / other).exists():
+def check_adapter_folder(folder: str | Path, own: str = SETTINGS) -> None:
+    """Raise ValueError if a folder holds a model, or an adapter in another form than `own`; they would be mixed up."""
+    for other in ("config.json", SETTINGS, "adapter_config.json"):
+        if other != own and (Path(folder) / other).exists():
             raise ValueError(f"{folder} holds another model or adapter, it has {other}; choose another folder")
 
 
@@ -154,12 +175,7 @@ def load_tuned(folder: str | Path, device: str = "cpu", *, base: str | Path | No
         ValueError: as for `load_adapter`; or the adapter does not say where its base is.
     """
     about = read_about(folder)
-    if base is None:
-        base = about.get("base_model")
-        if not isinstance(base, str):
-            raise ValueError(f"{folder} does not say on which checkpoint it was tuned; give base")
-        beside = Path(folder) / base
-        base = beside if beside.exists() else base
+    base = find_base(folder) if base is None else base
     try:
         start = load_checkpoint(base, device, **options)
     except FileNotFoundError as error:
@@ -167,6 +183,32 @@ def load_tuned(folder: str | Path, device: str = "cpu", *, base: str | Path | No
     load_adapter(start.model, folder)
     template = template_or_format(about["template"]) if "template" in about else start.template
     return start._replace(model=start.model.eval(), template=template)
+
+
+def find_base(folder: str | Path, option: str = "base") -> Path | str:
+    """Return the checkpoint on which the adapter in a folder was tuned: a path, or a name such as "124M".
+
+    Args:
+        folder: what `gptlab finetune --method ...` wrote.
+        option: how the caller is given another base.
+
+    Raises:
+        FileNotFoundError: the base is not where it was.
+        ValueError: the adapter does not say where it is.
+    """
+    base = read_about(folder).get("base_model")
+    if not isinstance(base, str):
+        raise ValueError(f"{folder} does not say on which checkpoint it was tuned; give {option}")
+    for path in (Path(folder) / base, Path(base)):
+        if path.exists():
+            return path
+    try:
+        repository_of(base)
+    except ValueError:  # it is no name
+        gone = (Path(folder) / base).resolve()
+        why = f"there is no {gone}; if it is elsewhere, give {option}"
+        raise FileNotFoundError(f"the base of the adapter in {folder} is missing: {why}") from None
+    return base
 
 
 def _flat(values: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -193,7 +235,8 @@ def _check_base(state, base: dict[str, Any], folder: str | Path, any_base: bool)
         raise ValueError(f"the adapter in {folder} is for a model of another size: {'; '.join(differ)}")
     if not any_base and base.get("digest") != state.base:
         raise ValueError(
-            f"the adapter in {folder} was trained on a model with other weights; any_base=True puts it on all the same"
+            f"the adapter in {folder} was trained on a model with other weights; load_adapter(..., any_base=True) "
+            "puts it on all the same"
         )
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptlab.peft.adapted import Branch
-from gptlab.peft.method import OnModules, compiled, is_linear, is_tied_head
+from gptlab.peft.adapted import Branch, device_of
+from gptlab.peft.method import OnModules, check_count, check_linear, compiled, is_tied_head
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class LoRA(OnModules):
         rank: r, columns of B and rows of A.
         alpha: the strength; the difference is scaled by alpha / rank.
         dropout: the share of the input that the branch, and only the branch, does not see in training.
-        targets: the linear layers that get a branch; see `OnModules`.
+        targets: the linear layers that get a branch; see `OnModules`. A new head, as a classifier's, learns only as
+            one of them, with a rank of at most the number of classes: rank_pattern={"out_head": 2}.
         rank_stabilised: whether to scale by alpha / sqrt(rank), so that large ranks do not learn more slowly.
         rank_pattern: other ranks for some layers: what their name ends with -> rank.
         alpha_pattern: the same for alpha.
@@ -42,13 +43,15 @@ class LoRA(OnModules):
     dropout: float = 0.0
     targets: Sequence[str] = ("W_query", "W_value")
     rank_stabilised: bool = False
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    rank_pattern: Mapping[str, int] = field(default_factory=dict, hash=False)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     method: ClassVar[str] = "lora"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "rank_pattern", dict(self.rank_pattern))  # what is done to the caller's is not seen
+        object.__setattr__(self, "alpha_pattern", dict(self.alpha_pattern))
         check_low_rank(self.rank, self.alpha, self.dropout)
         for rank in self.rank_pattern.values():
             check_low_rank(rank, self.alpha, self.dropout)
@@ -80,7 +83,7 @@ class LowRank(Branch):
         self.scale, self.dropout = scale, nn.Dropout(dropout)
         A = torch.empty(rank, linear.in_features)
         nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)  # uniform within 1 / sqrt(in)
-        device = next(iter([*linear.parameters(), *linear.buffers()])).device
+        device = device_of(linear)
         self.A = nn.Parameter(A.to(device))
         self.B = nn.Parameter(torch.zeros(linear.out_features, rank, device=device))
 
@@ -108,18 +111,16 @@ def merged_linear(base: nn.Module, difference: Tensor) -> nn.Linear:
 
 def check_low_rank(rank: int, alpha: float, dropout: float) -> None:
     """Raise ValueError for a setting that is out of range."""
-    if type(rank) is not int or rank < 1:
-        raise ValueError(f"rank must be a whole number >= 1, got {rank!r}")
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be positive, got {alpha}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    check_count("rank", rank)
+    if not _is_number(alpha) or not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a positive number, got {alpha!r}")
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a number in [0, 1), got {dropout!r}")
 
 
 def check_low_rank_place(name: str, module: nn.Module, rank: int) -> None:
     """Raise ValueError if a module is no linear layer, or too small for the rank."""
-    if not is_linear(module):
-        raise ValueError(f"targets must be linear layers, {name!r} is a {type(module).__name__}")
+    check_linear(name, module)
     most = min(module.in_features, module.out_features)
     if rank > most:
         raise ValueError(f"rank must be at most {most}, the smaller side of {name!r}, got {rank}")
@@ -133,6 +134,10 @@ def check_head(model: nn.Module, places: Mapping[str, nn.Module]) -> None:
                 f"{place!r} shares its weight with the embeddings, which a merged difference would change too: choose "
                 "other targets, or load the model with tie_weights=False"
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _of_pattern(patterns: Mapping[str, float], name: str, default: float) -> float:

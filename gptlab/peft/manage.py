@@ -37,22 +37,26 @@ class _Adapters:
         cfg: the model's own; virtual tokens take positions from the one that it shows.
         base: a mark of the weights before anything was done to them.
         learned: the parameters that learned before.
+        changed_by: the method that changed the base, such as by quantising it; it outlives its adapters.
         methods: name -> settings, in the order in which they came.
         untrained: name -> a mark of the values with which an adapter began; None if it was loaded.
         frozen: the adapters that answer but do not learn.
         active: the adapter that answers.
         merged: place -> what stood there before a merge, "" for what stood in front; None when nothing is merged.
+        merged_weights: a mark of the weights after the merge.
     """
 
     def __init__(self, model: GPTModel) -> None:
         self.cfg: GPTConfig = model.cfg
         self.base: str = weights_digest(model)
         self.learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.changed_by: Method | None = None
         self.methods: dict[str, Method] = {}
         self.untrained: dict[str, str | None] = {}
         self.frozen: set[str] = set()
         self.active: str | None = None
         self.merged: dict[str, nn.Module] | None = None
+        self.merged_weights: str | None = None
 
     def __deepcopy__(self, memo: dict) -> _Adapters:
         """Return a copy without what a merge put aside, which may be as large as the model."""
@@ -83,26 +87,43 @@ def apply(
         generator: of the numbers that the adapter begins with; None takes torch's global random state.
 
     Raises:
-        ValueError: the model has an adapter of that name or a merged one, or the settings do not fit it. The model
-            is as it was.
+        TypeError: `method` is no settings, but perhaps their class or name.
+        ValueError: the model has an adapter of that name or a merged one, the settings do not fit it, or the adapter
+            needs a base of another kind than those that are there, such as a quantised one. The model is as it was.
     """
-    state = state_for_new(model, name)
+    if not isinstance(method, Method):
+        raise TypeError(f"method must be settings, such as LoRA(rank=8), got {method!r}")
+    state = state_for_new(model, name, method)
     put_on(model, state, method, name, method.build(model, tokenizer=tokenizer, generator=generator))
     return model
 
 
-def state_for_new(model: GPTModel, name: str) -> _Adapters:
+def state_for_new(model: GPTModel, name: str, method: Method, *, any_base: bool = False) -> _Adapters:
     """Return what the model remembers, or is to remember, when it gets an adapter of this name.
+
+    Args:
+        model: the model.
+        name: of the adapter.
+        method: its settings.
+        any_base: accept a base that another method has changed.
 
     Raises:
         ValueError: it cannot get one.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or hasattr(nn.ModuleDict(), name):
         raise ValueError(f"name must be of letters, digits, - and _, and no method of ModuleDict, got {name!r}")
-    state = adapters_of(model) or _Adapters(model)
+    state = _remembered(model) or _Adapters(model)
     if name in state.methods:
         raise ValueError(f"the model has an adapter {name!r} already; choose another name, or remove that one first")
-    _check_not_merged(state)
+    check_not_merged(state)
+    on_another = state.changed_by is not None and not method.shares_base(state.changed_by)
+    if on_another and (method.changes_base or not any_base):
+        raise ValueError(f"the base was changed by {state.changed_by}; {method.method!r} needs another one")
+    for other, settings in state.methods.items() if method.changes_base else ():
+        if not method.shares_base(settings):
+            raise ValueError(
+                f"{method.method!r} changes the base, on which the adapter {other!r} stands; remove it first"
+            )
     return state
 
 
@@ -115,12 +136,13 @@ def put_on(model: GPTModel, state: _Adapters, method: Method, name: str, made: d
         module.train(model.training)
         there = model.get_submodule(place)
         if not place and not hasattr(model, "adapters"):
-            model.adapters = nn.ModuleDict()
+            model.adapters = nn.ModuleDict().train(model.training)
         elif place and not isinstance(there, Adapted):
-            _replace(model, place, there := Adapted(there))
+            replace_module(model, place, there := Adapted(there).train(model.training))
         there.adapters[name] = module
     model._adapters = state
     state.methods[name] = method
+    state.changed_by = method if method.changes_base else state.changed_by
     state.untrained[name] = _digest(made)
     use(model, name)
 
@@ -144,8 +166,8 @@ def use(model: GPTModel, name: str | None) -> None:
     Raises:
         ValueError: there is none of that name, or one is merged.
     """
-    state = _state(model)
-    _check_not_merged(state)
+    state = state_of(model)
+    check_not_merged(state)
     if name is not None and name not in state.methods:
         raise ValueError(f"the model has no adapter {name!r}; it has {', '.join(state.methods) or 'none'}")
     model.requires_grad_(False)
@@ -155,7 +177,7 @@ def use(model: GPTModel, name: str | None) -> None:
 
 
 def _switch(model: GPTModel, name: str | None) -> None:
-    state = _state(model)
+    state = state_of(model)
     state.active = name
     state.cfg = replace(state.cfg, vocab_size=model.cfg.vocab_size)  # it may have grown
     for module in model.modules():
@@ -173,20 +195,24 @@ def _switch(model: GPTModel, name: str | None) -> None:
 
 @contextmanager
 def disable(model: GPTModel) -> Iterator[None]:
-    """Let the model answer as it did without adapters, for a while.
+    """Let the model answer as it did without adapters, for a while; then the same adapter answers as before.
 
     Raises:
         ValueError: it has no adapter, or a merged one.
     """
-    state = _state(model)
-    _check_not_merged(state)
+    state = state_of(model)
+    check_not_merged(state)
     before = state.active
     _switch(model, None)
     try:
         yield
     finally:
-        if adapters_of(model) is state:
-            _switch(model, before if before in state.methods else None)
+        if adapters_of(model) is state and state.merged is None:
+            before = before if before in state.methods else None
+            if state.active is None:
+                _switch(model, before)
+            else:  # another was chosen or put on meanwhile, and is what learns
+                use(model, before)
 
 
 def remove(model: GPTModel, name: str | None = None) -> GPTModel:
@@ -194,14 +220,17 @@ def remove(model: GPTModel, name: str | None = None) -> GPTModel:
 
     When the last one is gone, the model is a plain GPTModel that learns what it learned before. A merged adapter stays
     in the weights. A base that was quantised stays quantised.
+
+    Raises:
+        ValueError: there is none of that name, or one is merged and this is to take off one alone.
     """
-    state = _state(model)
+    state = state_of(model)
     if name is not None and name not in state.methods:
         raise ValueError(f"the model has no adapter {name!r}; it has {', '.join(state.methods)}")
     if state.merged is None:
         _switch(model, None if name in (None, state.active) else state.active)
     elif name is not None:
-        _check_not_merged(state)
+        check_not_merged(state)
     for gone in [*state.methods] if name is None else [name]:
         for place in adapter_modules(model, gone) if state.merged is None else ():
             del model.get_submodule(place).adapters[gone]
@@ -209,9 +238,10 @@ def remove(model: GPTModel, name: str | None = None) -> GPTModel:
         state.frozen.discard(gone)
     for place, module in [*places(model)]:
         if isinstance(module, Adapted) and not module.adapters:
-            _replace(model, place, module.base)
+            replace_module(model, place, module.base)
     if not state.methods:
-        model.__dict__.pop("_adapters", None)
+        if state.merged is not None or state.changed_by is None:
+            model.__dict__.pop("_adapters", None)
         for attribute in ("adapters", "active_beginning"):
             if hasattr(model, attribute):
                 delattr(model, attribute)
@@ -220,65 +250,10 @@ def remove(model: GPTModel, name: str | None = None) -> GPTModel:
     return model
 
 
-def merge(model: GPTModel) -> GPTModel:
-    """Make the active adapter part of the weights, in place, and return the model.
-
-    It is then a plain GPTModel: as fast as without an adapter, saved by `save_checkpoint`, exported by
-    `export_huggingface`; quantised layers have full weights. What it was before is kept until `unmerge`, which gives it
-    back bit for bit, or `remove`. A copy of a merged model cannot go back.
-
-    Raises:
-        ValueError: no adapter is active, one is merged already, or this method's cannot be merged, with the reason.
-    """
-    state = _state(model)
-    _check_not_merged(state)
-    if state.active is None:
-        raise ValueError("no adapter is active: use(model, name) chooses one to merge")
-    method = state.methods[state.active]
-    modules = adapter_modules(model, state.active)
-    method.check_trained(modules)
-    kept: dict[str, nn.Module] = {}  # what is inside comes before what is around it
-    try:
-        if "" in modules:
-            raise ValueError("its virtual tokens stand in front of the text, in no weight")
-        for place, module in reversed([*places(model)]):
-            plain = _plain(module)
-            if plain is not module:
-                kept[place] = module
-                _replace(model, place, plain.requires_grad_(False))
-    except Exception as error:
-        _put_back(model, kept)
-        if isinstance(error, ValueError):
-            raise ValueError(f"an adapter of method {method.method!r} cannot be merged: {error}") from None
-        raise
-    if hasattr(model, "adapters"):
-        kept[""] = model.adapters
-        del model.adapters
-    state.merged = kept
-    return model
-
-
-def unmerge(model: GPTModel) -> GPTModel:
-    """Undo `merge`, in place, and return the model: the weights are to the bit what they were.
-
-    Raises:
-        ValueError: nothing is merged, or the model is a copy of a merged one.
-    """
-    state = _state(model)
-    if not state.merged:
-        why = "merge(model) was not called" if state.merged is None else "this is a copy of a merged model"
-        raise ValueError(f"nothing to unmerge: {why}")
-    device = next(model.parameters()).device
-    _put_back(model, state.merged)
-    for module in state.merged.values():
-        module.train(model.training).to(device)
-    state.merged = None
-    return model
-
-
 def adapters_of(model: nn.Module) -> _Adapters | None:
     """Return what the model remembers about its adapters; None if it has none."""
-    return model.__dict__.get("_adapters")
+    state = _remembered(model)
+    return state if state is not None and state.methods else None
 
 
 def adapter_modules(model: GPTModel, name: str) -> dict[str, nn.Module]:
@@ -294,8 +269,8 @@ def active_adapter(model: GPTModel, name: str | None = None) -> tuple[str, Metho
     Raises:
         ValueError: there is none, or one is merged.
     """
-    state = _state(model)
-    _check_not_merged(state)
+    state = state_of(model)
+    check_not_merged(state)
     name = state.active if name is None else name
     if name not in state.methods:
         raise ValueError(f"the model has no {'active adapter' if name is None else f'adapter {name!r}'}")
@@ -304,7 +279,7 @@ def active_adapter(model: GPTModel, name: str | None = None) -> tuple[str, Metho
 
 def is_untrained(model: GPTModel, name: str) -> bool:
     """Whether an adapter still holds, to the bit, the numbers that it began with."""
-    return _state(model).untrained[name] == _digest(adapter_modules(model, name))
+    return state_of(model).untrained[name] == _digest(adapter_modules(model, name))
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -312,34 +287,24 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _state(model: GPTModel) -> _Adapters:
+def _remembered(model: nn.Module) -> _Adapters | None:
+    """Return what the model remembers, even if all adapters are gone from a base that one of them changed."""
+    return model.__dict__.get("_adapters")
+
+
+def state_of(model: GPTModel) -> _Adapters:
     state = adapters_of(model)
     if state is None:
         raise ValueError("the model has no adapter; apply(model, method) puts one on")
     return state
 
 
-def _check_not_merged(state: _Adapters) -> None:
+def check_not_merged(state: _Adapters) -> None:
     if state.merged is not None:
         raise ValueError(f"the adapter {state.active!r} is merged already: unmerge(model) or remove(model) first")
 
 
-def _plain(module: nn.Module) -> nn.Module:
-    """Return what stands for a module after a merge; itself if nothing is on it and it is not quantised."""
-    if isinstance(module, Adapted):
-        module = module.base if module.branch is None else module.branch.merged(module.base)
-    return module.to_linear() if hasattr(module, "to_linear") else module
-
-
-def _put_back(model: nn.Module, kept: dict[str, nn.Module]) -> None:
-    for place, module in reversed(kept.items()):
-        if place:
-            _replace(model, place, module)
-        else:
-            model.adapters = module
-
-
-def _replace(model: nn.Module, place: str, module: nn.Module) -> None:
+def replace_module(model: nn.Module, place: str, module: nn.Module) -> None:
     parent, _, child = place.rpartition(".")
     holder = model.get_submodule(parent)
     setattr(holder.base if isinstance(holder, Adapted) else holder, child, module)

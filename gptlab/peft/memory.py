@@ -73,5 +73,5 @@ def storage_bytes(values: Iterable[object]) -> int:
     for value in values:
         if isinstance(value, Tensor):
             storage = value.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+            storages[storage.data_ptr() or id(storage)] = storage  # on the meta device all stand at 0
+    return sum(storage.nbytes() for storage in storages.values())

@@ -72,6 +72,10 @@ class Method(ABC):
         """Change the model itself before the modules go in, such as by quantising it, once for several adapters."""
         return
 
+    def shares_base(self, other: Method) -> bool:
+        """Whether an adapter of another method can stand on the same base: each leaves it as the other does."""
+        return not (self.changes_base or other.changes_base) or type(self) is type(other)
+
     def hooks(self, model: GPTModel, total_steps: int) -> list[Hook]:
         """Return what the training loop needs to run for this method; `model` has it applied."""
         return []
@@ -154,6 +158,18 @@ def places(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
         yield from places(child.base if isinstance(child, Adapted) else child, f"{prefix}{name}.")
 
 
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError if a setting is no whole number, or too small."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+
+
+def check_linear(name: str, module: nn.Module) -> None:
+    """Raise ValueError if a target is no linear layer."""
+    if not is_linear(module):
+        raise ValueError(f"targets must be linear layers, {name!r} is a {type(module).__name__}")
+
+
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear layer, quantised or not."""
     return isinstance(module, nn.Linear) or (hasattr(module, "in_features") and hasattr(module, "to_linear"))
@@ -185,10 +201,15 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 def _near(modules: dict[str, nn.Module], target: str) -> str:
     endings = sorted({name.rpartition(".")[2] for name in modules if not name.rpartition(".")[2].isdigit()})
-    near = get_close_matches(target, [*endings, *modules], n=3, cutoff=0.5)
-    if target in ("q_proj", "k_proj", "v_proj", "o_proj", "c_attn", "c_proj", "c_fc"):
-        near = ["W_query", "W_key", "W_value", "out_proj", "ff.layers.0", "ff.layers.2"]  # other libraries' names
+    near = get_close_matches(target.replace("_", "-"), [ALL_LINEAR]) or get_close_matches(
+        target, [*endings, *modules], n=3, cutoff=0.5
+    )
+    if target.rpartition(".")[2] in _OTHERS_NAMES:
+        near = ["W_query", "W_key", "W_value", "out_proj", "ff.layers.0", "ff.layers.2"]
     return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(endings)}"
+
+
+_OTHERS_NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "c_attn", "c_proj", "c_fc")  # in other libraries
 
 
 def method_from_dict(settings: dict[str, Any]) -> Method:

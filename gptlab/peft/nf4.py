@@ -237,7 +237,10 @@ class NF4Linear(nn.Module):
         return self.in_features * self.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return _FrozenLinear.apply(x, self.bias, self.quantized)
+        linear = _FrozenLinear.apply
+        if torch.compiler.is_compiling():  # it cannot trace this, and the layer gains nothing by being compiled
+            linear = torch.compiler.disable(linear)
+        return linear(x, self.bias, self.quantized)
 
     def to_linear(self) -> nn.Linear:
         """Return an ordinary linear layer with the weight as it is now, after rounding; all of it can learn."""

@@ -70,7 +70,7 @@ class PrefixTuning(Method):
     def __post_init__(self) -> None:
         check_virtual_tokens(self.tokens)
         check_start(self.start, self.text)
-        if self.hidden is not None and (not isinstance(self.hidden, int) or self.hidden < 1):
+        if self.hidden is not None and (type(self.hidden) is not int or self.hidden < 1):
             raise ValueError(f"hidden must be None or a whole number >= 1, got {self.hidden!r}")
         if self.hidden is not None and self.text:
             raise ValueError(f"a network cannot begin as a text: give hidden={self.hidden} or a text, not both")

@@ -110,9 +110,9 @@ class PTuning(Method):
         check_virtual_tokens(self.tokens)
         if self.encoder not in ENCODERS:
             raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, got {self.encoder!r}")
-        if self.hidden is not None and (not isinstance(self.hidden, int) or self.hidden < 1):
+        if self.hidden is not None and (type(self.hidden) is not int or self.hidden < 1):
             raise ValueError(f"hidden must be None or a whole number >= 1, got {self.hidden!r}")
-        if not isinstance(self.inside, int) or not 0 <= self.inside <= self.tokens:
+        if type(self.inside) is not int or not 0 <= self.inside <= self.tokens:
             raise ValueError(f"inside must be in [0, {self.tokens}], the tokens, got {self.inside!r}")
 
     def build(

@@ -20,7 +20,7 @@ from torch import nn
 from gptlab.model import GPTModel
 from gptlab.peft.inject import replace_modules
 from gptlab.peft.lora import LoRA
-from gptlab.peft.method import ALL_LINEAR
+from gptlab.peft.method import ALL_LINEAR, Method
 from gptlab.peft.nf4 import NF4Linear
 
 
@@ -49,6 +49,9 @@ class QLoRA(LoRA):
         if full:
             pattern = "|".join(map(re.escape, full))
             replace_modules(model, pattern, self._quantised)
+
+    def shares_base(self, other: Method) -> bool:
+        return super().shares_base(other) and (self.block_size, self.double) == (other.block_size, other.double)
 
     def _quantised(self, linear: nn.Linear) -> NF4Linear:
         return NF4Linear(linear, block_size=self.block_size, double=self.double)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -40,7 +41,7 @@ from gptlab.training.optimizer import make_optimizer
 from gptlab.training.processes import process_count, process_number, wait_for_all
 from gptlab.training.random_states import own_random_numbers
 from gptlab.training.schedule import choose_schedule
-from gptlab.training.tuning import FullTuning
+from gptlab.training.tuning import FullTuning, Tuning
 from gptlab.weights import Checkpoint, add_special_tokens, weights_digest
 
 FINISHED = "history.json"  # what a run leaves when it is over: its settings and its history
@@ -51,7 +52,7 @@ def finetune(
     entries: Sequence[Any],
     out: str | Path,
     *,
-    tuning: FullTuning | None = None,
+    tuning: Tuning | None = None,
     val_share: float = 0.1,
     epochs: int = 2,
     batch_size: int = 8,
@@ -136,18 +137,19 @@ def finetune(
         The history, with validation losses before the first epoch and after each.
 
     Raises:
-        ValueError: a setting is out of range, an entry is not one, a split is empty, the run cannot fit into memory, or
-            `resume` finds a run with other settings or other data.
+        ValueError: a setting is out of range, an entry is not one, a split is empty, the model has an adapter already,
+            `out` holds something else, the run cannot fit into memory, or `resume` finds a run with other settings or
+            other data.
         FloatingPointError: training diverged; `out` holds the last epoch that went well, if there was one.
         OSError: the disk is full; what was saved before is complete.
     """
     tuning = tuning or FullTuning()
     learning_rate = tuning.learning_rate if learning_rate is None else learning_rate
     chosen = {name: value for name, value in locals().items() if name in _DECISIVE} | {"tuning": tuning.to_dict()}
-    _check_counts(epochs, batch_size, micro_batches)
+    _check_numbers(epochs, batch_size, micro_batches, val_share)
     tell = tell if tell is not None and process_number() == 0 else (lambda line: None)
     out, model = Path(out), start.model
-    learning = tuning.count(model, start.tokenizer)
+    learning, added = tuning.count(model, start.tokenizer)
     context = _context(model.cfg.context_length - tuning.virtual_tokens, cutoff_len)
     conversations = {"arrangement": arrangement, "loss_on": loss_on, "special_tokens": special_tokens and tuning.grows}
     before = _with_template(start, template, tell)
@@ -165,11 +167,13 @@ def finetune(
         tuning.load(model, out)
         return run.finished
     steps, parts = epochs * len(batches), {"micro_batches": micro_batches, "recompute": recompute}
-    tell(foresee(model, batches, steps, learning, **parts))
-    _grow(start, tuned)  # when nothing can be refused any more
-    tuning.begin(model, tuned.tokenizer, seed)
+    begin = partial(tuning.begin, tokenizer=tuned.tokenizer, seed=seed, total_steps=steps)
+    tell(foresee(model, batches, steps, learning, added=added, begin=begin, **parts))
+    _grow(start, tuned)  # when hardly anything can be refused any more
+    hooks = begin(model)
     optimizer = make_optimizer(model, learning_rate, tuning.weight_decay)
     rates = choose_schedule(schedule)(optimizer, steps, round(0.05 * steps) if warmup_steps is None else warmup_steps)
+    run.begin()
     with own_random_numbers(next(model.parameters()).device, seed + process_number()):  # of dropout
         history = train(
             model,
@@ -180,7 +184,7 @@ def finetune(
             precision=precision,
             compile=compile,
             validation=loader(validation) if validation else None,
-            hooks=tuning.hooks(model, steps),
+            hooks=hooks,
             after_epoch=partial(run.after_epoch, epochs, tuned),
             checkpoints=run.checkpoints,
             metrics=out / "metrics.jsonl",
@@ -188,8 +192,7 @@ def finetune(
             title="tuning",
             **parts,
         )
-    run.finish(history)
-    return history
+    return run.finish(history)
 
 
 _DECISIVE = (  # what the result depends on; a run that goes on must have these in common with the one before
@@ -205,7 +208,7 @@ class _Run:
     def __init__(
         self,
         out: Path,
-        tuning: FullTuning,
+        tuning: Tuning,
         model: GPTModel,
         settings: dict[str, Any],
         save_every: int,
@@ -223,9 +226,12 @@ class _Run:
             self.finished = history_from_dict(saved["history"])
         else:
             tuning.check_folder(out)
-            wait_for_all()
-            if process_number() == 0:
-                (out / FINISHED).unlink(missing_ok=True)  # of an earlier run; this one is not over
+
+    def begin(self) -> None:
+        """Remove what says that an earlier run in this folder is over; this one is not."""
+        wait_for_all()
+        if process_number() == 0:
+            (self.out / FINISHED).unlink(missing_ok=True)
 
     def after_epoch(self, epochs: int, tuned: Checkpoint, epoch: int, history: History) -> None:
         if process_number() == 0:
@@ -233,19 +239,22 @@ class _Run:
         wait_for_all()
         self.checkpoints.tell(f"epoch {epoch} of {epochs}: {_losses(history)}; saved to {self.out}")
 
-    def finish(self, history: History) -> None:
+    def finish(self, history: History) -> History:
         if process_number() == 0:
             write_text(self.out / FINISHED, to_json({"settings": self.settings, "history": asdict(history)}))
         self.checkpoints.clear()
+        return history
 
 
-def _check_counts(epochs: int, batch_size: int, micro_batches: int) -> None:
+def _check_numbers(epochs: int, batch_size: int, micro_batches: int, val_share: float) -> None:
     if batch_size < 1 or epochs < 1:
         raise ValueError(f"batch_size and epochs must be >= 1, got {batch_size} and {epochs}")
     parts = micro_batches * process_count()
     if micro_batches < 1 or batch_size % parts:
         processes = f" in each of {process_count()} processes" if process_count() > 1 else ""
         raise ValueError(f"batch_size must divide into micro_batches{processes}, got {batch_size} and {micro_batches}")
+    if not 0 <= val_share < 1 and not (1 <= val_share < math.inf and val_share == int(val_share)):
+        raise ValueError(f"val_share must be a share in [0, 1), or from 1 a whole number of entries, got {val_share}")
 
 
 def _context(context: int, cutoff_len: int | None) -> int:
@@ -339,7 +348,7 @@ def _split(
     groups = [[example] for example in dataset.examples] if alone else dataset.by_conversation()
     if share == 0:
         parts = (groups, [])
-    elif share >= 1 and share == int(share):
+    elif share >= 1:
         if share >= len(groups):
             raise ValueError(f"val_share must leave some of {len(groups)} to train on, got {share}")
         parts = split_entries(groups, share / len(groups), seed=seed)
@@ -358,7 +367,7 @@ def _kind(dataset: InstructionDataset | ConversationDataset) -> str:
 
 
 def _digests(start: Checkpoint, tuned: Checkpoint, examples: Sequence[Example], text: Sequence[str]) -> dict[str, Any]:
-    """Return short marks of what training begins with, in which any difference shows."""
+    """Return short marks of what training begins with, by which a run that goes on with something else is noticed."""
     return {
         "model": start.model.cfg.to_dict(),
         "weights": weights_digest(start.model),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -76,6 +77,18 @@ class Stage:
             raise ValueError(f"replay must be in [0, 1), got {self.replay}")
         if self.optimizer not in ("fresh", "kept"):
             raise ValueError(f"optimizer must be 'fresh' or 'kept', got {self.optimizer!r}")
+
+    @property
+    def replayed(self) -> int:
+        """How many examples of earlier stages come with each epoch."""
+        if not self.replay:
+            return 0
+        return max(1, round(self.mixture.per_epoch * self.replay / (1 - self.replay)))
+
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps the stage takes."""
+        return self.epochs * math.ceil((self.mixture.per_epoch + self.replayed) / self.batch_size)
 
 
 @dataclass
@@ -141,7 +154,7 @@ def train_stages(
         schedule: what the rate does after the warm-up: "cosine" falls to a tenth, "constant" stays.
         micro_batches: in how many parts a step is computed, to save memory; see `train`.
         precision: of the matrix products; see `train`.
-        hooks: see `train`.
+        hooks: see `train`; for them, steps count on from stage to stage, up to sum(stage.steps for stage in stages).
         directory: gets a folder stage-1, stage-2 ... for each stage's states; None saves nothing.
         save_every: optimizer steps from one saved state to the next.
         resume: whether to go on from the last saved state, with the same result to the bit. Finished stages are read,
@@ -186,7 +199,7 @@ def train_stages(
                 precision=precision,
                 validation=validation,
                 validate_every=validate_every,
-                hooks=hooks,
+                hooks=[_CountingOn(hook, after=sum(one.steps for one in done.histories)) for hook in hooks],
                 checkpoints=checkpoints[number],
                 progress=progress,
                 title=names[number],
@@ -216,10 +229,28 @@ def with_replay(stages: Sequence[Stage], names: Sequence[str]) -> Mixture:
     twice = sorted(set(again) & set(own.sets))
     if twice:
         raise ValueError(f"the set {twice[0]!r} has the name of one that is replayed: call it otherwise")
-    added = max(1, round(own.per_epoch * stage.replay / (1 - stage.replay)))
     weights = {name: own.per_epoch * share for name, share in own.shares.items()}
-    weights |= {name: added * count / sum(drawn.values()) for name, count in drawn.items()}
-    return Mixture({**own.sets, **again}, weights=weights, examples=own.per_epoch + added, seed=own.seed)
+    weights |= {name: stage.replayed * count / sum(drawn.values()) for name, count in drawn.items()}
+    return Mixture({**own.sets, **again}, weights=weights, examples=own.per_epoch + stage.replayed, seed=own.seed)
+
+
+class _CountingOn(Hook):
+    """A hook in a stage: it is told of the steps after those of the earlier stages."""
+
+    def __init__(self, hook: Hook, after: int) -> None:
+        self.hook, self.after = hook, after
+
+    def loss_terms(self, model: nn.Module) -> Tensor | float:
+        return self.hook.loss_terms(model)
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        self.hook.after_step(model, self.after + step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.hook.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.hook.load_state_dict(state)
 
 
 def _optimizer_of(stage: Stage, model: GPTModel, before: Optimizer | None) -> Optimizer:
@@ -276,9 +307,8 @@ def _settings(stage: Stage, mixture: Mixture) -> dict[str, Any]:
 
 
 def _describe(stage: Stage, name: str, mixture: Mixture) -> str:
-    steps = stage.epochs * math.ceil(mixture.per_epoch / stage.batch_size)
     return (
-        f"{name}: {steps} steps, {stage.epochs} epochs of {mixture.per_epoch} examples, learning rate "
+        f"{name}: {stage.steps} steps, {stage.epochs} epochs of {mixture.per_epoch} examples, learning rate "
         f"{stage.learning_rate:g}, {stage.optimizer} optimizer\n{mixture.report(stage.epochs)}"
     )
 

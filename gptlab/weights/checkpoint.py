@@ -18,7 +18,13 @@ from gptlab.model import GPTModel
 from gptlab.tokenizer import VOCABULARY_FILES, Tokenizer, as_tokenizer, load_tokenizer, tokenizer_files
 from gptlab.weights.gpt2 import check_own_weights
 from gptlab.weights.hub import locate
-from gptlab.weights.huggingface import FORMAT, TEMPLATE_KEY, check_vocabulary, load_huggingface
+from gptlab.weights.huggingface import (
+    FORMAT,
+    TEMPLATE_KEY,
+    check_no_adapter,
+    check_vocabulary,
+    load_huggingface,
+)
 
 
 class Checkpoint(NamedTuple):
@@ -45,7 +51,8 @@ def save_checkpoint(
 
     Raises:
         ValueError: the tokenizer's vocabulary is not the model's or cannot be saved; the model holds more or other
-            weights than a GPTModel of its config, as one with adapters does; or the directory holds another model.
+            weights than a GPTModel of its config, as one with adapters does; or the directory holds another model, or
+            an adapter.
         OSError: the directory cannot be written.
     """
     tokenizer = as_tokenizer(tokenizer)
@@ -70,7 +77,7 @@ def save_checkpoint(
 
 
 def check_replaceable(directory: str | Path, form: str) -> None:
-    """Make sure that `directory` holds no model but one of this format, which would be lost.
+    """Make sure that `directory` holds no model but one of this format, and no adapter, which would be mixed up.
 
     Raises:
         ValueError: it does.
@@ -79,8 +86,7 @@ def check_replaceable(directory: str | Path, form: str) -> None:
     config = read_json(config_file) if config_file.is_file() else {"format": form}
     if not isinstance(config, dict) or config.get("format") != form:
         raise ValueError(f"{directory} holds another model, which would be overwritten")
-    if (Path(directory) / "adapter.json").is_file():
-        raise ValueError(f"{directory} holds an adapter, which a model there would contradict")
+    check_no_adapter(directory)
 
 
 def load_checkpoint(

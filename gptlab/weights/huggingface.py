@@ -42,6 +42,10 @@ _IN_THE_WAY = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
 )
+_OF_ADAPTERS = (  # of ours, and of peft's, which transformers would put on the model
+    *("adapter.json", "adapter.safetensors"),
+    *("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
+)
 
 
 def load_huggingface(
@@ -116,7 +120,7 @@ def export_huggingface(
 
     Raises:
         ValueError: the tokenizer's vocabulary is not the model's, the model holds other weights than a GPTModel's, or
-            the folder holds a checkpoint of ours or files that transformers would read instead.
+            the folder holds a checkpoint of ours, an adapter, or files that transformers would read instead.
         OSError: the folder cannot be written.
     """
     cfg, folder = model.cfg, Path(folder)
@@ -124,10 +128,8 @@ def export_huggingface(
     vocabulary = tokenizer_files(tokenizer)
     _check_free(folder, vocabulary)
     check_vocabulary(cfg, tokenizer)
+    check_plain(model)
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    strange = set(weights) ^ set(empty_model(cfg).state_dict())
-    if strange:
-        raise ValueError(f"the model is no plain GPTModel: {sorted(strange)[0]} is missing or too many; merge it first")
     check_own_weights(cfg, weights, "this model")
     end = getattr(tokenizer, "eot_token", None)
     if end is None:
@@ -169,7 +171,22 @@ def _ends(end: int, template: Template | ChatFormat | None, tokenizer: Tokenizer
     return [end, tokenizer.encode_single_token(mark)]
 
 
+def check_plain(model: GPTModel) -> None:
+    """Raise ValueError if a model has other weights than a GPTModel's, such as those of an adapter."""
+    strange = set(model.state_dict()) ^ set(empty_model(model.cfg).state_dict())
+    if strange:
+        raise ValueError(f"the model is no plain GPTModel: {min(strange)} is missing or too many; merge it first")
+
+
+def check_no_adapter(folder: str | Path) -> None:
+    """Raise ValueError if a folder holds an adapter, ours or peft's, with which a model would be mixed up."""
+    for name in _OF_ADAPTERS:
+        if (Path(folder) / name).exists():
+            raise ValueError(f"{folder} holds an adapter, it has {name}; choose another folder for a model")
+
+
 def _check_free(folder: Path, vocabulary: Mapping[str, str]) -> None:
+    check_no_adapter(folder)
     in_the_way = [name for name in _IN_THE_WAY if (folder / name).exists() and name not in vocabulary]
     if in_the_way:
         raise ValueError(f"{folder} holds {in_the_way[0]}, which transformers would read too; export to another folder")

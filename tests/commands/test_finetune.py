@@ -97,6 +97,9 @@ def test_micro_batches_and_validation_by_their_sizes(arguments, tmp_path, capsys
         (["--lora-alpha", "4"], "not for full"),
         (["--method", "prompt", "--virtual-tokens", "160"], "160"),
         (["--method", "lora", "--val-share", "20"], "got 20"),
+        (["--val-share", "inf"], "a share in [0, 1), or from 1 a whole number of entries, got inf"),
+        (["--val-share", "nan"], "a share in [0, 1), or from 1 a whole number of entries, got nan"),
+        (["--val-share", "-0.1"], "a share in [0, 1), or from 1 a whole number of entries, got -0.1"),
         (["--method", "lora", "--cutoff-len", "3"], "no entry to train on"),
     ],
 )
@@ -112,6 +115,7 @@ def test_folders_are_not_mixed(arguments, checkpoint_dir, data, tmp_path, capsys
     assert run(capsys, *arguments, "--out", full, "--epochs", "1")[0] == 0
     assert "holds an adapter" in fails(capsys, *arguments, "--out", adapter, "--epochs", "1")
     assert "it has config.json" in fails(capsys, *arguments, "--out", full, "--method", "lora")
+    assert run(capsys, *arguments, "--out", adapter, "--method", "prefix", "--epochs", "1")[0] == 0  # an adapter may
     again = ["finetune", "--model", adapter, "--data", data, "--out", tmp_path / "new"]
     assert "export --merge" in fails(capsys, *again)
 
@@ -144,4 +148,30 @@ def test_both_folders_can_be_moved_together(arguments, checkpoint_dir, tmp_path,
     moved = home.rename(tmp_path / "elsewhere")
     assert run(capsys, "generate", "--model", moved / "adapter", "Hello")[0] == 0
     (moved / "base").rename(moved / "gone")
-    assert "is missing" in fails(capsys, "generate", "--model", moved / "adapter", "Hello")
+    error = fails(capsys, "generate", "--model", moved / "adapter", "Hello")
+    assert f"is missing: there is no {moved / 'base'}; if it is elsewhere, give --base" in error
+
+
+def test_a_base_that_was_moved_is_named(arguments, checkpoint_dir, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "adapter"
+    assert run(capsys, *arguments, "--out", out, "--method", "lora", "--epochs", "1")[0] == 0
+    answers = [["generate", "--model", out, "Hello"], ["chat", "--model", out]]
+    monkeypatch.setattr("builtins.input", lambda prompt: (_ for _ in ()).throw(EOFError))
+    expected = [run(capsys, *command)[:2] for command in answers]
+    moved = checkpoint_dir.rename(tmp_path / "moved")
+    for command, before in zip(answers, expected):
+        assert "give --base" in fails(capsys, *command)
+        assert run(capsys, *command, "--base", moved)[:2] == before == (0, before[1])
+    plain = ["generate", "--model", moved, "Hello", "--base", moved]
+    assert "is no adapter, and --base is for adapters" in fails(capsys, *plain)
+
+
+def test_a_folder_behind_a_link_finds_its_base(arguments, tmp_path, capsys, monkeypatch):
+    far = tmp_path / "far" / "away" / "runs"
+    far.mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(far, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--model", "tiny", "--out", "runs/adapter", "--method", "lora", "--epochs", "1"]
+    assert run(capsys, *arguments, *chosen)[0] == 0
+    for folder in ("runs/adapter", far / "adapter"):
+        assert run(capsys, "generate", "--model", folder, "Hello")[0] == 0

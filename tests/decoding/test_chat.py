@@ -10,6 +10,17 @@ from gptlab.data import FORMATS, Conversation, ConversationDataset, Turn, collat
 from gptlab.decoding import ChatSession, respond
 from gptlab.decoding.respond import prompt_ids
 from gptlab.model import GPTModel, initialize_like_gpt2
+from gptlab.peft import (
+    Adapter,
+    LoRA,
+    PrefixTuning,
+    apply,
+    disable,
+    merge,
+    remove,
+    trainable_parameters,
+    use,
+)
 from gptlab.training import make_optimizer, train
 from gptlab.weights import add_special_tokens, load_checkpoint, save_checkpoint
 
@@ -82,6 +93,76 @@ def test_what_was_read_is_not_read_again(longer, tokenizer):
         assert reads[1:] == [1] * len(answer)
         known = len(ids) - 2  # what the cache holds
     assert session.ids() == dataset.examples[0].ids
+
+
+def moved(model, seed=1):
+    """The model with what learns moved away from where it began."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model):
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def train_a_step(model):
+    ids = torch.tensor([[5, 9, 2]])
+    train(model, [(ids[:, :-1], ids[:, 1:])], optimizer=make_optimizer(model, 0.1), progress=False)
+
+
+def put_in_its_place(model):
+    """Another one of the same name and kind, whose modules may come to lie where those of the first one did."""
+    remove(model, "b")
+    moved(apply(model, LORA, name="b"), seed=9)
+
+
+LORA = LoRA(rank=4, targets="all-linear")
+BRANCHES, PREFIXES = {"a": Adapter(), "b": LORA}, {"p": PrefixTuning(3), "q": PrefixTuning(3)}  # the last is active
+CHANGES = {
+    "another branch": (BRANCHES, lambda model: use(model, "a")),
+    "no branch": (BRANCHES, lambda model: use(model, None)),
+    "a branch is put on": (BRANCHES, lambda model: moved(apply(model, Adapter(), name="c"))),
+    "a branch in its place": (BRANCHES, put_in_its_place),
+    "all branches taken off": (BRANCHES, remove),
+    "a branch merged": (BRANCHES, merge),
+    "a branch trained": (BRANCHES, train_a_step),
+    "another prefix": (PREFIXES, lambda model: use(model, "p")),
+    "no prefix": (PREFIXES, lambda model: use(model, None)),
+    "a prefix trained": (PREFIXES, train_a_step),
+    "the first prefix": ({}, lambda model: moved(apply(model, PrefixTuning(3)))),
+    "a prefix before a branch": (BRANCHES, lambda model: moved(apply(model, PrefixTuning(3), name="c"))),
+}
+
+
+@pytest.mark.parametrize(("adapters", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_model_that_has_changed_reads_everything_anew(longer, tokenizer, adapters, change):
+    """What is in the cache was computed by the one that it was."""
+    longer.final_norm.scale.data *= 20  # so that answers differ
+    for name, method in adapters.items():
+        moved(apply(longer, method, name=name))
+    session = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=9)
+    say(session, QUESTIONS[0])
+    change(longer)
+    longer.eval()
+    fresh = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=9)
+    fresh.turns = list(session.turns)
+    for text in QUESTIONS[1:]:
+        assert say(session, text) == say(fresh, text)
+    more = torch.zeros(1, 4, 1, 8)  # (B, H, T, head_dim)
+    for ours, theirs in zip(session._cache.layers, fresh._cache.layers, strict=True):
+        torch.testing.assert_close(ours.append(more, more), theirs.append(more, more), atol=1e-4, rtol=1e-4)
+
+
+def test_what_changes_no_key_costs_no_reading(longer, tokenizer):
+    moved(apply(longer, LoRA(rank=4)))
+    session = ChatSession(longer, tokenizer, "dialogue", max_new_tokens=6)
+    say(session, QUESTIONS[0])
+    reads = counted(longer)
+    with disable(longer):
+        pass
+    longer.train().eval()
+    asked = Conversation([*session.turns, Turn(QUESTIONS[1])])
+    say(session, QUESTIONS[1])
+    assert reads[0] < len(prompt_ids(session.format, asked, tokenizer))
 
 
 def test_old_turns_are_forgotten_whole_when_the_context_fills(tiny, tokenizer):

@@ -84,6 +84,7 @@ def test_virtual_tokens_in_a_prompt_are_no_words():
     penalised = penalize_repetition(2.0)(rows, logits)
     assert penalised.tolist() == [[0.5, 1.0, 3.0]]
     assert forbid_repeated_ngrams(2)([[0, 7, 1, 0]], logits).tolist() == logits.tolist()
+    assert penalize_repetition(2.0)([[7, 8]], logits).tolist() == logits.tolist()  # of which there may be nothing else
 
 
 def test_greedy_leaves_the_sampling_filters_out():

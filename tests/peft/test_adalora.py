@@ -9,12 +9,22 @@ import torch
 from torch.optim import AdamW
 from torch.utils.data import DataLoader, TensorDataset
 
+from gptlab.data import Example, Mixture
 from gptlab.model import GPTModel
 from gptlab.peft import apply, disable, load_adapter, merge, remove, save_adapter, trainable_parameters, unmerge
 from gptlab.peft.adalora import AdaLoRA, RankAllocation
 from gptlab.peft.lora import LoRA
 from gptlab.peft.manage import adapter_modules
-from gptlab.training import Hook, TrainingCheckpoints, make_optimizer, next_token_loss, train
+from gptlab.training import (
+    Hook,
+    Stage,
+    TrainingCheckpoints,
+    find_learning_rate,
+    make_optimizer,
+    next_token_loss,
+    train,
+    train_stages,
+)
 
 CFG = {"vocab_size": 101, "context_length": 32, "emb_dim": 48, "n_heads": 4, "n_layers": 3, "drop_rate": 0.0}
 SMALL = AdaLoRA(init_rank=4, target_rank=2, initial_steps=2, final_steps=4, every=3)
@@ -226,6 +236,47 @@ def test_a_target_above_the_beginning_prunes_nothing():
     hook = learn(model := adapted(settings), 20, settings=settings)
     assert {rank for _, ranks in hook.ranks for rank in ranks.values()} == {4}
     assert all(branch.Lambda.all() for branch in branches(model).values())
+
+
+def test_stages_are_one_training():
+    """The schedule goes on over the border."""
+    examples = [Example(row, [True] * len(row)) for row in (rows(36)[0] % 5).tolist()]
+    first, second = Mixture({"first": examples[:24]}), Mixture({"second": examples[24:]})
+    stages = [Stage(mixture, learning_rate=3e-2, batch_size=3) for mixture in (first, second)]
+    model = adapted()
+    [hook] = hooks = SMALL.hooks(model, sum(stage.steps for stage in stages))
+    train_stages(model, stages, hooks=hooks, progress=False)
+    assert [step for step, _ in hook.ranks] == [0, 3, 6, 8, 12]
+    assert [sum(ranks.values()) for _, ranks in hook.ranks] == [hook.budget(step) for step, _ in hook.ranks]
+    assert sum(branch.rank for branch in branches(model).values()) == 12
+
+
+def test_a_hook_goes_through_its_schedule_once():
+    hook = learn(model := adapted(), 20)
+    masks = {place: branch.kept.clone() for place, branch in branches(model).items()}
+    with pytest.raises(ValueError, match="above 20, the last one that this hook saw, got 1: for another training"):
+        learn(model, 1, hooks=[hook])
+    assert all(torch.equal(branch.kept, masks[place]) for place, branch in branches(model).items())
+
+
+def test_a_learning_rate_is_found_with_the_hook_which_then_begins_anew():
+    model, data = adapted(), DataLoader(TensorDataset(*rows(80)), batch_size=4)
+    with pytest.raises(RuntimeError, match="without its hook"):
+        find_learning_rate(model, data, steps=20, progress=False)
+    hooks = SMALL.hooks(model, 20)
+    find_learning_rate(model, data, steps=20, hooks=hooks, progress=False)
+    twin = adapted()
+    learn(model, 20, hooks=hooks)
+    learn(twin, 20)
+    for (name, tensor), other in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other), name
+
+
+def test_a_search_does_not_hide_that_the_hook_is_missing():
+    model, data = adapted(), DataLoader(TensorDataset(*rows(80)), batch_size=4)
+    find_learning_rate(model, data, steps=20, hooks=SMALL.hooks(model, 20), progress=False)
+    with pytest.raises(RuntimeError, match="without its hook"):
+        train_without(model, 2)
 
 
 def test_what_ties_with_the_best_pruned_triplet_is_pruned_too():
@@ -469,6 +520,7 @@ def test_places_without_a_rank_are_left_out(tmp_path):
             ("orthogonality", float("inf")),
         ],
         *[("initial_steps", -1), ("final_steps", -2), ("every", 0)],
+        *[("target_rank", True), ("initial_steps", "3"), ("every", 1.5)],
     ],
 )
 def test_settings_out_of_range_are_refused(setting, value):

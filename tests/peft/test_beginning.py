@@ -118,6 +118,34 @@ def test_cached_is_uncached_and_the_cache_holds_the_text_alone(model):
         assert model(ids[1:], cache=cache).allclose(whole[1:], atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_cache_gets_what_stands_in_front_once(simple):
+    ids, cache = some_ids(2, 4), KVCache(simple.cfg.n_layers)
+    with autocast(torch.device("cpu"), "bfloat16"):  # so that it is not of the text's dtype
+        simple(ids, cache=cache)
+        assert simple(ids, cache=cache).allclose(simple(ids.repeat(1, 2))[:, 4:], atol=1e-2)
+    more = torch.zeros(2, 4, 1, 8, dtype=torch.bfloat16)  # (B, H, T, head_dim)
+    for layer in cache.layers:
+        (keys, values), (later_keys, later_values) = (layer.append(more, more) for _ in range(2))
+        assert keys.shape[2] == N + 4 + 4 + 1 and later_keys.shape[2] == keys.shape[2] + 1
+        assert keys.data_ptr() == later_keys.data_ptr() and values.data_ptr() == later_values.data_ptr()  # no copies
+    assert cache.length == 10
+
+
+@torch.no_grad()
+def test_a_cache_that_forgot_its_text_can_begin_otherwise(simple):
+    cache, ids = KVCache(simple.cfg.n_layers), some_ids(3, 5)
+    answers = simple(ids)
+    simple(some_ids(2, 4), cache=cache)
+    cache.truncate(0)
+    with disable(simple):
+        assert simple(ids, cache=cache).equal(simple(ids))
+    with pytest.raises(ValueError, match="holds 5 tokens that were read with another beginning or none"):
+        simple(ids, cache=cache)
+    cache.truncate(0)
+    assert simple(ids[:2], cache=cache).allclose(answers[:2], atol=1e-5)
+
+
 def test_a_batch_of_unequal_prompts_is_each_alone(model):
     """Padding on the left, and a beginning that is read once for all."""
     shared = some_ids(20).tolist()

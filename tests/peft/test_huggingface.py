@@ -290,7 +290,7 @@ def test_methods_that_peft_does_not_have(tokenizer, tmp_path, method, message):
 
 def test_exports_that_would_be_of_no_use(tokenizer, tmp_path):
     model = apply(model_of(tokenizer), LoRA(rank=2))
-    with pytest.raises(ValueError, match="'default' holds the numbers that it began with: train it before exporting"):
+    with pytest.raises(ValueError, match="'default' holds the numbers that it began with: train it"):
         export_peft(model, tmp_path / "new")
     randomize(trainable_parameters(model))
     with pytest.raises(ValueError, match="the model has no adapter 'other'"):
@@ -334,7 +334,7 @@ def assert_refused(tokenizer, folder, message, error=ValueError, **changes):
         ({"rank_pattern": {"c_attn": "4"}}, "r must be a number, got '4'"),
         ({"lora_alpha": "16"}, "lora_alpha must be a number, got '16'"),
         ({"lora_dropout": "no"}, "lora_dropout must be a number, got 'no'"),
-        ({"lora_alpha": 0}, "alpha must be positive, got 0"),
+        ({"lora_alpha": 0}, "alpha must be a positive number, got 0"),
         ({"target_modules": ["c_attn", "c_fc"]}, r"mlp.c_fc: .* A as \(4, 32\) and B as \(128, 4\), got None and None"),
         ({"target_modules": "(c_attn"}, r"'\(c_attn' is no regular expression"),
     ],

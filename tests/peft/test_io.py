@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from gptlab.data import load_template
 from gptlab.model import GPTModel
-from gptlab.peft import LoRA, apply, load_adapter, load_tuned, merge, save_adapter, trainable_parameters, use
-from gptlab.peft.io import SETTINGS, WEIGHTS
+from gptlab.peft import Branch, LoRA, apply, load_adapter, load_tuned, merge, save_adapter, trainable_parameters, use
+from gptlab.peft.io import SETTINGS, WEIGHTS, find_base
 from gptlab.peft.manage import adapters_of
 from gptlab.peft.prefix import PrefixTuning
 from gptlab.peft.qlora import QLoRA
@@ -116,10 +116,22 @@ def test_loaded_beside_one_that_learned(saved, tiny, trainable):
 def test_a_base_of_the_same_shape_is_accepted_when_asked(saved, tiny):
     folder, _ = saved
     tiny.trf_blocks[0].att.W_query.weight.data.mul_(1.1)
-    with pytest.raises(ValueError, match="trained on a model with other weights; any_base=True puts it on"):
+    with pytest.raises(ValueError, match=r"other weights; load_adapter\(..., any_base=True\) puts it on"):
         load_adapter(tiny, folder)
     before = logits(tiny)
     assert not logits(load_adapter(tiny, folder, any_base=True)).equal(before)
+
+
+def test_dropout_and_ties_may_be_others(saved, tiny):
+    """Neither changes what the weights under the adapter are."""
+    folder, expected = saved
+    cfg = tiny.cfg.to_dict() | {"drop_rate": 0.3}
+    other = GPTModel(cfg).eval()
+    other.load_state_dict(tiny.state_dict())
+    assert logits(load_adapter(other, folder)).equal(expected)
+    untied = GPTModel(cfg | {"tie_weights": False}).eval()
+    untied.load_state_dict(tiny.state_dict())
+    assert logits(load_adapter(untied, folder, any_base=True)).equal(expected)
 
 
 def test_a_base_of_another_size_is_named(saved, tiny):
@@ -146,7 +158,7 @@ def test_adapters_that_are_not_saved(tiny, tmp_path):
     with pytest.raises(ValueError, match="the model has no adapter; apply"):
         save_adapter(tiny, tmp_path)
     apply(tiny, LoRA(rank=2), name="first")
-    with pytest.raises(ValueError, match="'first' holds the numbers that it began with: train it before saving"):
+    with pytest.raises(ValueError, match="'first' holds the numbers that it began with: train it before it is written"):
         save_adapter(tiny, tmp_path)
     with pytest.raises(ValueError, match="the model has no adapter 'second'"):
         save_adapter(tiny, tmp_path, name="second")
@@ -157,6 +169,29 @@ def test_adapters_that_are_not_saved(tiny, tmp_path):
     with pytest.raises(ValueError, match="'second' is merged already"):
         save_adapter(tiny, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class Nothing(LoRA):
+    def build(self, model, **options):
+        return {}
+
+
+class Bare(LoRA):
+    """Its module has no parameters."""
+
+    def build(self, model, **options):
+        class Doubled(Branch):
+            def forward(self, x, base):
+                return 2 * base(x)
+
+        return {"trf_blocks.0.att.W_query": Doubled()}
+
+
+@pytest.mark.parametrize("method", [Nothing(), Bare()])
+def test_an_empty_adapter_is_not_saved(tiny, tmp_path, method):
+    with pytest.raises(ValueError, match="the adapter 'default' is empty: it has no parameters"):
+        save_adapter(apply(tiny, method), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", ["format", "method", "base"])
@@ -343,11 +378,28 @@ def test_a_base_that_is_given_comes_first(beside_its_base, tiny, tokenizer, tmp_
 
 
 @pytest.mark.parametrize("gone", ["../gone", "/nowhere/gone"])
-def test_a_base_that_is_missing(beside_its_base, gone):
+def test_a_base_that_is_missing(beside_its_base, tmp_path, monkeypatch, gone):
+    """The path is named where it was looked for, in whichever folder the program runs."""
     folder, _ = beside_its_base
     edit(folder, _with(base_model=gone))
-    with pytest.raises(FileNotFoundError, match=f"the base of the adapter in .*tuned is missing: .*{gone}"):
-        load_tuned(folder)
+    monkeypatch.chdir(tmp_path)
+    tried = tmp_path / "gone" if gone.startswith(".") else gone
+    message = f"the base of the adapter in tuned is missing: there is no {tried}; if it is elsewhere, give base"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_tuned("tuned")
+    with pytest.raises(FileNotFoundError, match="is missing: there is no file or folder .*nothing"):
+        load_tuned(folder, base=tmp_path / "nothing")
+
+
+def test_where_the_base_is(beside_its_base, checkpoint_dir, tmp_path, monkeypatch):
+    """Beside the adapter first, then where the program runs; what is no path can be a name."""
+    folder, _ = beside_its_base
+    assert find_base(folder).samefile(checkpoint_dir)
+    monkeypatch.chdir(tmp_path)
+    edit(folder, _with(base_model=checkpoint_dir.name))
+    assert find_base(folder).samefile(checkpoint_dir)
+    edit(folder, _with(base_model="124M"))
+    assert find_base(folder) == "124M"
 
 
 @pytest.mark.parametrize("change", [_without("base_model"), _with(base_model=None), _with(base_model=5)])

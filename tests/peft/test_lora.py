@@ -167,9 +167,13 @@ def test_the_contract():
         ({"rank": 33}, "rank must be at most 32, the smaller side of 'trf_blocks.0.att.W_query', got 33"),
         ({"rank_pattern": {"W_value": 0}}, "rank must be a whole number >= 1, got 0"),
         ({"rank_pattern": {"W_value": 40}}, "rank must be at most 32, the smaller side of 'trf_blocks.0.att.W_value'"),
-        ({"alpha": 0}, "alpha must be positive, got 0"),
-        ({"alpha": math.inf}, "alpha must be positive, got inf"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"alpha": 0}, "alpha must be a positive number, got 0"),
+        ({"alpha": math.inf}, "alpha must be a positive number, got inf"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
+        ({"rank": "8"}, "rank must be a whole number >= 1, got '8'"),
+        ({"rank": True}, "rank must be a whole number >= 1, got True"),
+        ({"alpha": "16"}, "alpha must be a positive number, got '16'"),
+        ({"dropout": None}, r"dropout must be a number in \[0, 1\), got None"),
         ({"targets": ()}, "targets must name at least one module, got none"),
         ({"targets": "W_qeury"}, "no module matches 'W_qeury'; did you mean W_query"),
         ({"targets": "q_proj"}, "no module matches 'q_proj'; did you mean W_query, W_key, W_value"),
@@ -189,3 +193,12 @@ def test_wrong_settings(tiny, settings, message):
         apply(tiny, LoRA(**settings))
     assert {name: type(module) for name, module in tiny.named_modules()} == before
     assert all(parameter.requires_grad for parameter in tiny.parameters())
+
+
+def test_settings_are_fixed():
+    """They are the key under which others may keep things, and do not follow the caller's dictionary."""
+    ranks = {"W_query": 4}
+    method = LoRA(rank_pattern=ranks)
+    ranks["W_query"] = 99
+    assert method == LoRA(rank_pattern={"W_query": 4}) != LoRA()
+    assert hash(method) == hash(LoRA(rank_pattern={"W_query": 4}))

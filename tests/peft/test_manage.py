@@ -120,6 +120,12 @@ def test_a_place_that_is_not_there_leaves_the_model(tiny):
     assert adapters_of(tiny) is None
 
 
+@pytest.mark.parametrize("method", [LoRA, "lora", None])
+def test_settings_are_asked_for(tiny, method):
+    with pytest.raises(TypeError, match=r"method must be settings, such as LoRA\(rank=8\), got"):
+        apply(tiny, method)
+
+
 # --- switching
 
 
@@ -145,6 +151,65 @@ def test_disabling_ends_with_an_error_too_and_may_be_nested(tiny):
     with disable(tiny):
         pass
     assert logits(tiny).equal(before)
+
+
+def test_what_was_put_on_while_disabled_waits(tiny):
+    """The adapter that answers again is also the one that learns."""
+    answers = logits(tuned(tiny, name="first"))
+    with disable(tiny):
+        tuned(tiny, LoRA(rank=1), name="second")
+        assert not logits(tiny).equal(answers)
+    assert logits(tiny).equal(answers)
+    assert all(".first." in name for name in learning(tiny))
+
+
+def test_what_learned_before_disabling_learns_after_it(tiny):
+    tuned(tiny)
+    tiny.final_norm.requires_grad_(True)  # by hand
+    before = learning(tiny)
+    with disable(tiny):
+        pass
+    assert learning(tiny) == before
+
+
+def test_a_name_that_answered_only_may_learn_when_it_is_given_again(tiny, tmp_path):
+    save_adapter(tuned(copy.deepcopy(tiny)), tmp_path)
+    load_adapter(tiny, tmp_path)
+    assert not learning(tiny)
+    remove(tiny, "default")
+    apply(tiny, PrefixTuning(tokens=2), name="other")
+    assert learning(apply(tiny, EVERYWHERE))
+
+
+def test_a_copy_keeps_its_own_account(tiny, tmp_path):
+    """What becomes of the copy's adapters is not noticed by the first model, and the other way round."""
+    save_adapter(tuned(copy.deepcopy(tiny)), tmp_path)
+    apply(tiny, LoRA(rank=1), name="first")
+    other = copy.deepcopy(tiny)
+    load_adapter(other, tmp_path)
+    assert not learning(other)
+    assert learning(apply(tiny, EVERYWHERE))
+    use(copy.deepcopy(tiny), "first")
+    assert "default" in adapters_of(tiny).methods
+
+
+def test_an_adapter_is_in_the_mode_of_its_model(tiny):
+    method = LoRA(rank=2, dropout=0.5)
+    for training in (True, False):
+        apply(tiny.train(training), method)
+        assert {module.training for module in tiny.modules()} == {training}
+        merge(tiny)
+        assert {module.training for module in tiny.modules()} == {training}
+        remove(tiny)
+
+
+def test_a_fresh_head_is_a_target(tiny):
+    """Everything but the adapter is frozen, a new head too; its own difference, of full rank, learns in its place."""
+    tiny.out_head = nn.Linear(tiny.cfg.emb_dim, 2)
+    apply(tiny, LoRA(rank=4, targets=("W_query", "out_head"), rank_pattern={"out_head": 2}))
+    assert len(tiny.out_head.adapters["default"].B) == len(tiny.out_head.adapters["default"].A) == 2
+    expected = logits(shake(tiny))
+    torch.testing.assert_close(logits(remove(merge(tiny))), expected, atol=1e-5, rtol=0)
 
 
 def test_what_is_removed_while_disabled_does_not_come_back(tiny):
@@ -292,6 +357,21 @@ def test_unmerged_in_another_mode(tiny):
 def test_unmerged_on_another_device(tiny):
     merge(tuned(tiny)).to("meta")
     assert {weight.device.type for weight in unmerge(tiny).parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("change", ["train", "half"])
+def test_what_was_done_to_a_merged_model_is_not_lost(tiny, change):
+    merge(tuned(tiny))
+    if change == "train":
+        tiny.final_norm.requires_grad_(True)
+        torch.optim.SGD([tiny.final_norm.scale], lr=0.1).step(lambda: tiny(IDS).pow(2).mean().backward())
+    else:
+        tiny.to(torch.bfloat16)
+    after = logits(tiny)
+    with pytest.raises(ValueError, match="the weights have changed since the merge, which would be lost; remove"):
+        unmerge(tiny)
+    assert logits(tiny).equal(after)
+    assert logits(remove(tiny)).equal(after)
 
 
 def test_a_copy_of_a_merged_model_stays_merged(tiny):

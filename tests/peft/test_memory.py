@@ -78,3 +78,10 @@ def test_what_shares_a_storage_counts_once():
     assert storage_bytes([whole, whole[2:], whole.T, nn.Parameter(whole), 5, None]) == 160
     assert storage_bytes([whole, whole.clone()]) == 320
     assert storage_bytes([]) == 0
+
+
+def test_a_model_without_numbers_is_counted_too(tiny):
+    """On the meta device, as one asks for a model that would not fit."""
+    with torch.device("meta"):
+        planned = GPTModel(tiny.cfg)
+    assert parameter_report(planned) == parameter_report(tiny)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from peft import PrefixTuningConfig, get_peft_model
@@ -8,6 +10,7 @@ from gptlab.decoding import generate
 from gptlab.model import GPTModel
 from gptlab.peft import apply, trainable_parameters
 from gptlab.peft.prefix import PrefixTuning
+from gptlab.training import make_optimizer, next_token_loss
 from gptlab.weights import load_weights
 
 D, L, V, N = 48, 3, 101, 5
@@ -110,10 +113,25 @@ def test_the_generator_decides_what_it_begins_as(tiny):
     assert torch.get_rng_state().equal(state)
 
 
+@pytest.mark.parametrize("hidden", [8, 48])
+def test_a_step_at_its_learning_rate_moves_a_network_s_prefix_about_as_far(ours, hidden):
+    """All weights of the network move what it makes, so at the same rate it would be several times as far."""
+    moved = []
+    for method in (PrefixTuning(N, start="random"), PrefixTuning(N, hidden)):
+        model = apply(copy.deepcopy(ours), method, generator=torch.Generator().manual_seed(0))
+        prefix, optimizer = model.adapters["default"], make_optimizer(model, method.learning_rate, 0.0)
+        before = prefix().detach().clone()
+        next_token_loss(model, torch.arange(9)[None], torch.arange(1, 10)[None])[0].backward()
+        optimizer.step()
+        moved.append((prefix() - before).abs().mean().item())
+    assert 0.5 < moved[1] / moved[0] < 2
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"hidden": 0}, "hidden must be None or a whole number >= 1, got 0"),
+        ({"hidden": True}, "hidden must be None or a whole number >= 1, got True"),
         ({"start": "zero"}, "start must be one of vocabulary, text, random, got 'zero'"),
         ({"start": "text"}, "start='text' and a text belong together, got start='text' and text=''"),
         ({"text": "A mill"}, "got start='vocabulary' and text='A mill'"),

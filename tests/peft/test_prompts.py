@@ -189,6 +189,8 @@ def test_prompts_without_any_inside_have_no_ids(tiny):
         ({"encoder": "gru"}, "encoder must be one of mlp, lstm, none, got 'gru'"),
         ({"hidden": 0}, "hidden must be None or a whole number >= 1, got 0"),
         ({"tokens": 3, "inside": 4}, r"inside must be in \[0, 3\], the tokens, got 4"),
+        ({"inside": True}, "got True"),
+        ({"hidden": True}, "hidden must be None or a whole number >= 1, got True"),
     ],
 )
 def test_settings_out_of_range(settings, message):

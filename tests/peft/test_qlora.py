@@ -9,7 +9,18 @@ from torch.nn import functional as F
 
 from gptlab.config import GPTConfig
 from gptlab.model import GPTModel
-from gptlab.peft import LoRA, QLoRA, apply, merge, parameter_report, remove, trainable_parameters, unmerge
+from gptlab.peft import (
+    LoRA,
+    QLoRA,
+    apply,
+    load_adapter,
+    merge,
+    parameter_report,
+    remove,
+    save_adapter,
+    trainable_parameters,
+    unmerge,
+)
 from gptlab.peft.nf4 import NF4Linear
 
 CFG = GPTConfig(vocab_size=101, context_length=32, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True)
@@ -106,12 +117,56 @@ def test_merged_into_the_quantised_base(model):
 
 
 def test_a_second_adapter_finds_the_base_quantised(model):
-    apply(model, LoRA(rank=2, targets=["W_query"]), name="plain")
-    apply(model, QLoRA(rank=2), name="four_bits")
+    apply(model, QLoRA(rank=2), name="one")
     codes = [m for m in model.modules() if isinstance(m, NF4Linear)]
-    apply(model, QLoRA(rank=2), name="another")
+    apply(model, QLoRA(rank=4, targets="W_query"), name="another")
     assert [m for m in model.modules() if isinstance(m, NF4Linear)] == codes
     assert len(codes) == 12
+
+
+def test_what_would_change_or_stand_on_another_base_is_refused(model):
+    apply(model, LoRA(rank=2), name="full")
+    with pytest.raises(ValueError, match="'qlora' changes the base, on which the adapter 'full' stands"):
+        apply(model, QLoRA(rank=2), name="four_bits")
+    assert not any(isinstance(m, NF4Linear) for m in model.modules())
+    remove(model)
+    apply(model, QLoRA(rank=2))
+    for method in (QLoRA(block_size=32), QLoRA(double=False), LoRA(rank=2)):
+        with pytest.raises(ValueError, match=rf"the base was changed by QLoRA.*; '{method.method}' needs another"):
+            apply(model, method, name="other")
+    remove(model)  # the base stays quantised
+    with pytest.raises(ValueError, match="the base was changed by QLoRA"):
+        apply(model, LoRA(rank=2))
+
+
+def test_the_full_base_is_remembered(model, tmp_path):
+    """An adapter that comes to a quantised base after another one was taken off is still one of the full base."""
+    inputs, _ = batch()
+    full = copy.deepcopy(model)
+    remove(apply(model, QLoRA(rank=2)))
+    apply(model, QLoRA(rank=2))
+    train(model, trainable_parameters(model), 3)
+    save_adapter(model, tmp_path)
+    assert torch.equal(load_adapter(full, tmp_path)(inputs), model(inputs))
+
+
+def test_all_that_learned_learns_again_after_a_merge(model):
+    before = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    remove(apply(model, QLoRA(rank=2)))
+    remove(merge(apply(model, QLoRA(rank=2))))
+    assert {name for name, weight in model.named_parameters() if weight.requires_grad} == before
+    apply(model, LoRA(rank=2))  # the base is full again, and no other one's
+
+
+def test_any_base_lets_a_full_adapter_onto_a_quantised_base(model, tmp_path):
+    quantised = remove(apply(copy.deepcopy(model), QLoRA(rank=2)))
+    apply(model, LoRA(rank=2))
+    train(model, trainable_parameters(model), 3)
+    save_adapter(model, tmp_path)
+    with pytest.raises(ValueError, match="the base was changed by QLoRA"):
+        load_adapter(quantised, tmp_path)
+    load_adapter(quantised, tmp_path, any_base=True)
+    assert any(isinstance(m, NF4Linear) for m in quantised.modules())
 
 
 def test_block_size_is_checked_before_anything_is_quantised(model):

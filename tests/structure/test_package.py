@@ -35,6 +35,15 @@ def test_every_public_name_is_there():
         _ = gptlab.GPTModle
 
 
+def test_packages_are_there_without_being_imported():
+    code = "import gptlab, sys; assert 'gptlab.peft' not in sys.modules; gptlab.peft.LoRA, gptlab.files.read_json"
+    assert {"gptlab.peft", "gptlab.files"} <= modules_after(code)
+    files = [*(REPOSITORY / "gptlab").glob("[a-z]*.py"), *(REPOSITORY / "gptlab").glob("*/__init__.py")]
+    names = {path.parent.name if path.stem == "__init__" else path.stem for path in files}
+    assert names <= set(dir(gptlab))
+    assert not names & set(gptlab.__all__)  # one would stand for the other
+
+
 def test_every_module_belongs_to_exactly_one_chapter():
     chapters = tomllib.loads((REPOSITORY / "chapters" / "chapters.toml").read_text(encoding="utf-8"))["chapters"]
     placed = [module for chapter in chapters.values() for module in chapter["modules"]]

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gptlab.data import IGNORE_INDEX
 from gptlab.show import plot_learning_rates, to_png
-from gptlab.training import evaluate, find_learning_rate, make_optimizer, train
+from gptlab.training import Hook, evaluate, find_learning_rate, make_optimizer, train
 
 
 @pytest.fixture
@@ -49,6 +49,29 @@ def test_everything_is_as_before(tiny, batches):
     assert not tiny.training
     assert all(parameter.grad is None for parameter in tiny.parameters())
     assert find_learning_rate(tiny, batches, steps=20, progress=False) == first
+
+
+def test_copies_of_the_hooks_run(tiny, batches):
+    told, before = [], copy.deepcopy(tiny.state_dict())
+
+    class Push(Hook):
+        steps = 0
+
+        def loss_terms(self, model):
+            return model.tok_emb.weight.square().sum()
+
+        def after_step(self, model, step):
+            self.steps += 1
+            told.append((step, self.steps, bool(model.tok_emb.weight.grad.any())))
+
+    hook = Push()
+    pushed = find_learning_rate(tiny, batches, steps=20, hooks=[hook], progress=False)
+    assert told == [(step, step, True) for step in range(1, 21)]
+    assert hook.steps == 0
+    assert all(before[name].equal(weight) for name, weight in tiny.state_dict().items())
+    alone = find_learning_rate(tiny, batches, steps=20, progress=False)
+    assert pushed.losses[0] == alone.losses[0]
+    assert pushed.losses[-1] != alone.losses[-1]
 
 
 def test_it_stops_when_the_loss_explodes(tiny, batches):

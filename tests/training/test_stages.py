@@ -133,6 +133,36 @@ def test_the_optimizer_is_kept_or_fresh_as_chosen():
     assert not same_weights(kept, fresh)
 
 
+def test_a_hook_is_told_of_all_stages_as_one_training(tmp_path):
+    class Watch(Hook):
+        """Its state is the steps that it was told of."""
+
+        steps = ()
+
+        def loss_terms(self, model):
+            return model.tok_emb.weight.square().sum()
+
+        def after_step(self, model, step):
+            self.steps += (step,)
+
+        def state_dict(self):
+            return {"steps": list(self.steps)}
+
+        def load_state_dict(self, state):
+            self.steps = tuple(state["steps"])
+
+    stages, hook = three_stages(), Watch()
+    history = train_stages(new_model(), stages, hooks=[hook], directory=tmp_path, progress=False)
+    assert [stage.steps for stage in stages] == [one.steps for one in history.histories] == [6, 12, 6]
+    assert hook.steps == tuple(range(1, 25))
+    alone = train_stages(new_model(), stages, progress=False)
+    assert all(one.losses[1:] != other.losses[1:] for one, other in zip(history.histories, alone.histories))
+    again = Watch()
+    longer = [*stages, Stage(Mixture({"more": TEXT}), learning_rate=1e-3, replay=0.2, batch_size=5)]
+    train_stages(new_model(), longer, hooks=[again], directory=tmp_path, resume=True, progress=False)
+    assert again.steps == tuple(range(1, 25 + longer[-1].steps))
+
+
 class StopAt(Hook):
     """Raises at a step, counted over all stages."""
 

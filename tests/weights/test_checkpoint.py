@@ -136,3 +136,17 @@ def test_a_model_may_have_a_few_spare_tokens(tiny, tokenizer, tmp_path):
         assert (model.cfg.vocab_size, read.n_vocab) == (303, 300)
     with pytest.raises(ValueError, match="the model has 304 tokens, the tokenizer 300"):
         save_checkpoint(tmp_path / "more", GPTModel(cfg | {"vocab_size": 304}), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adapter.json", "adapter.safetensors", "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"],
+)
+def test_a_folder_with_an_adapter_gets_no_model(tiny, tokenizer, tmp_path, name):
+    (tmp_path / name).write_bytes(b"{}")
+    message = f"holds an adapter, it has {name}; choose another folder for a model"
+    with pytest.raises(ValueError, match=message):
+        save_checkpoint(tmp_path, tiny, tokenizer)
+    with pytest.raises(ValueError, match=message):
+        export_huggingface(tiny, tokenizer, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
