@@ -1,0 +1,48 @@
+"""A judge that is asked through either official client, whatever the environment says."""
+
+import socket
+
+import pytest
+
+from gptlab.servers import OllamaServer, OpenAIServer
+
+VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "OLLAMA_HOST", "OLLAMA_API_KEY", "OPENAI_API_KEY")
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """An address of no machine; it is not looked for outside this one."""
+
+    def nowhere(host, *_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    return "http://judge.invalid:11434"
+
+
+@pytest.fixture
+def naps():
+    """How long was waited before each try; nobody really waits."""
+    return []
+
+
+@pytest.fixture(params=[OllamaServer, OpenAIServer])
+def ask(request, naps):
+    """Ask the judge at `url` something; the connections are closed when the test ends."""
+    opened = []
+
+    def ask(url, question="How good is it?", model="phi3", **options):
+        opened.append(request.param(model, url, **{"sleep": naps.append, "timeout": 10.0} | options))
+        return opened[-1]([{"role": "user", "content": question}])
+
+    ask.kind, ask.opened = request.param, opened
+    yield ask
+    for server in opened:
+        server.close()
