@@ -1,4 +1,6 @@
-"""The command line: `gptlab demo | doctor | download | finetune | generate | chat | export`, or `python -m gptlab`.
+"""The command line: `gptlab demo | doctor | download | finetune | generate | chat | judge | export`.
+
+`python -m gptlab` is the same.
 
 Without a command it prints the table of chapters.
 
@@ -21,6 +23,7 @@ from gptlab.commands.answer import add_answer
 from gptlab.commands.arguments import at_least, path
 from gptlab.commands.export import add_export
 from gptlab.commands.finetune import add_finetune
+from gptlab.commands.judge import add_judge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         options.command(options)
     except (ValueError, OSError, FloatingPointError) as error:
+        _say("", error, str(error))
+        return 2
+    except ImportError as error:
+        if "pip install" not in str(error):  # not said by us for people
+            raise
         _say("", error, str(error))
         return 2
     except RuntimeError as error:
@@ -86,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(command)
     add_finetune(command)
     add_answer(command)
+    add_judge(command)
     add_export(command)
     return parser
 

@@ -23,6 +23,8 @@ def add_answer(command: Callable[..., argparse.ArgumentParser]) -> None:
     generate.add_argument("--data", type=path, help="Alpaca entries, .json or .jsonl, instead of PROMPT")
     generate.add_argument("--out", type=path, help="with --data: where the entries with their responses go")
     generate.add_argument("--template", default=None, help=TEMPLATE)
+    generate.add_argument("--few-shot", type=at_least(0), help="show so many worked examples instead of a template")
+    generate.add_argument("--examples", type=path, help="with --few-shot: entries, of which the first are shown")
     _add_choices(generate)
 
     chat = command("chat", run_chat_command, "talk with a model, line by line, until Ctrl-D")
@@ -64,6 +66,7 @@ def run_generate(options: argparse.Namespace) -> None:
     from gptlab.data import load_entries, save_entries
     from gptlab.decoding import respond
     from gptlab.files import check_writable
+    from gptlab.judging.few_shot import respond_few_shot
 
     if (options.prompt is None) == (options.data is None):
         raise ValueError("generate needs either a PROMPT or --data FILE")
@@ -80,13 +83,16 @@ def run_generate(options: argparse.Namespace) -> None:
             raise ValueError("--out must be another file than --data")
         if options.out.is_dir():
             raise IsADirectoryError(f"--out must name a file, {options.out} is a directory")
+    examples = _examples(options, entries)
     found = _load(options)
     model, tokenizer, template = found
     if options.data is None:
-        if _print_response(found, entries[0], options) == "prompt too long":
+        if _print_response(found, entries[0], examples, options) == "prompt too long":
             raise ValueError(f"the prompt is longer than the context of {model.cfg.context_length} tokens")
         return
-    responses = respond(model, tokenizer, entries, template, progress=not options.quiet, **_choices(options))
+    form = template if examples is None else examples
+    answer = respond if examples is None else respond_few_shot
+    responses = answer(model, tokenizer, entries, form, progress=not options.quiet, **_choices(options))
     answered = [entry | {"model_response": r.text, "ended_by": r.reason} for entry, r in zip(entries, responses)]
     save_entries(options.out, answered)
     ends = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in responses).most_common())
@@ -105,11 +111,46 @@ def run_chat_command(options: argparse.Namespace) -> None:
     run_chat(session, remembers=remembers, read=input)
 
 
-def _print_response(found: Checkpoint, entry: dict[str, str], options: argparse.Namespace) -> str:
-    """Print a response as it is written, and return why it ended."""
+def _examples(options: argparse.Namespace, asked: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return the worked examples to show; None if the model is asked in a template.
+
+    Raises:
+        ValueError: there are too few, or one of them is asked about.
+    """
+    from gptlab.data import load_entries
+
+    if options.few_shot is None:
+        if options.examples is not None:
+            raise ValueError("--examples goes with --few-shot, how many of them to show")
+        return None
+    if options.template is not None:
+        raise ValueError("--few-shot has its own form, so it takes no --template")
+    if options.few_shot and options.examples is None:
+        raise ValueError("--few-shot needs --examples, a file of entries with outputs")
+    there = load_entries(options.examples) if options.few_shot else []
+    if len(there) < options.few_shot:
+        raise ValueError(f"--few-shot {options.few_shot} is more than the {len(there)} entries in {options.examples}")
+    shown = there[: options.few_shot]
+    questions = {(entry["instruction"], entry.get("input", "")) for entry in shown}
+    for number, entry in enumerate(asked, start=1):
+        if (entry["instruction"], entry.get("input", "")) in questions:
+            raise ValueError(f"entry {number} is also one of the examples: take them from other entries")
+    return shown
+
+
+def _print_response(
+    found: Checkpoint, entry: dict[str, str], examples: list[dict[str, Any]] | None, options: argparse.Namespace
+) -> str:
+    """Print a response, as it is written or after worked examples as a whole, and return why it ended."""
     from gptlab.decoding import Streamed, stream_response
+    from gptlab.judging.few_shot import respond_few_shot
 
     model, tokenizer, template = found
+    if examples is not None:
+        [response] = respond_few_shot(model, tokenizer, [entry], examples, **_choices(options))
+        if response.reason != "prompt too long":
+            print(response.text)
+        return response.reason
     pieces = Streamed(stream_response(model, tokenizer, entry, template, **_choices(options)))
     for piece in pieces:
         print(piece, end="", flush=True)
