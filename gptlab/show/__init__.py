@@ -7,6 +7,7 @@ from gptlab.show.loss_rules import show_loss_rules
 from gptlab.show.losses import plot_losses
 from gptlab.show.next_tokens import plot_choices, plot_next_tokens
 from gptlab.show.ranks import plot_ranks
+from gptlab.show.scores import plot_outcomes, plot_scores
 from gptlab.show.stages import plot_stages
 from gptlab.show.targets import Targets, show_targets
 from gptlab.show.tokens import token_labels, token_text
@@ -22,7 +23,9 @@ __all__ = [
     "plot_learning_rates",
     "plot_losses",
     "plot_next_tokens",
+    "plot_outcomes",
     "plot_ranks",
+    "plot_scores",
     "plot_stages",
     "show_loss_rules",
     "show_targets",

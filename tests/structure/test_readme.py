@@ -3,12 +3,14 @@
 import json
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gptlab
+from gptlab.__main__ import main
 from gptlab.chapters import load_chapters
 from gptlab.demo import _tell_table
 
@@ -58,6 +60,16 @@ def test_the_comparison_of_methods_is_what_was_measured():
     for line in compare["table"](rows).splitlines()[2:]:
         _, _, learns, file, memory, _, _, people, _, kept, _ = (cell.strip() for cell in line.split("|"))
         assert f"| {learns} | {file} | {memory} | {people} | {kept} |" in README
+
+
+def test_the_recorded_judge_says_what_it_said(tmp_path, monkeypatch, capsys):
+    [command] = [part for part in blocks("sh") if "--replay" in part]
+    (tmp_path / "chapters").symlink_to(REPOSITORY / "chapters")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
+    [shown] = [block for block in blocks("text") if block.startswith("A is ")]
+    assert shown in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"chapters", "judged.json", "report.html"}
 
 
 def test_the_demos_output_is_that_of_todays_demo(tmp_path):
