@@ -44,6 +44,9 @@ def _add_server(judge: argparse.ArgumentParser) -> None:
     server.add_argument("--only", choices=("scores", "comparison"), help="with --against: not both")
     server.add_argument("--workers", type=at_least(1), default=1, help="questions at the same time")
     server.add_argument("--timeout", type=float, default=120.0, help="seconds for a whole reply")
+    server.add_argument(
+        "--temperature", type=_temperature, default=0.0, help="none leaves it to the server, as some models ask for"
+    )
     server.add_argument("--context", type=at_least(1), default=2048, help="ollama: tokens of question and reply")
     server.add_argument("--cache", type=path, help="where replies are kept; None is beside --out, NAME.replies.jsonl")
     server.add_argument("--replay", type=path, help="take all replies from such a file; nobody is asked")
@@ -61,11 +64,17 @@ def run_judge(options: argparse.Namespace) -> None:
     beside = out.with_name(f"{out.name.removesuffix('.json')}.replies.jsonl")
     cache = (options.cache or beside) if options.server is not None and options.replay is None else None
     _check_files(options, out, cache)
-    metrics = [_measure(side, options) for side in sides]
     server, judged = _opened(options, cache), {}
+    metrics = [_measure(side, options) for side in sides]
+    if options.perplexity_of is not None:
+        metrics[0]["perplexity"] = _perplexity(sides[0], options)
     if server is not None:
         with closing(server):
-            judged = {"judge": {"name": server.name, **server.identity}, **_judge(sides, numbers, server, options)}
+            try:
+                judged = {"judge": {"name": server.name, **server.identity}, **_judge(sides, numbers, server, options)}
+            except KeyboardInterrupt as stopped:
+                stopped.add_note(f"{cache} keeps every reply, so the same command goes on")
+                raise
     report = judging_report(
         sides[0].entries,
         metrics=metrics[0],
@@ -82,6 +91,10 @@ def run_judge(options: argparse.Namespace) -> None:
     if options.html is not None:
         write_page(report, options.html)
         print(f"{options.html} shows it, in any browser")
+
+
+def _temperature(value: str) -> float | None:
+    return None if value == "none" else float(value)
 
 
 class _Side(NamedTuple):
@@ -110,7 +123,11 @@ def _sides(options: argparse.Namespace) -> tuple[list[_Side], list[int]]:
     chosen = [(options.responses, options.key)]
     if options.against is not None:
         chosen.append((options.against, options.against_key or options.key))
-    sides = [_Side(file.name, key, load_entries(file, needs=("instruction", "output", key))) for file, key in chosen]
+    same = len({file.name for file, _ in chosen}) < len(chosen)
+    sides = [
+        _Side(str(file) if same else file.name, key, load_entries(file, needs=("instruction", "output", key)))
+        for file, key in chosen
+    ]
     if sides[1:]:
         check_lined_up(sides[0].entries, sides[1].entries)
     count = len(sides[0].entries)
@@ -149,13 +166,12 @@ def _measure(side: _Side, options: argparse.Namespace) -> dict[str, Any]:
         texts = [entry[side.key] for entry in side.entries], [entry["output"] for entry in side.entries]
         numbers |= {"bleu": bleu(*texts), "chrf": chrf(*texts)}
         print(f"{'BLEU':<19}  {numbers['bleu']:>8.2f}\n{'chrF':<19}  {numbers['chrf']:>8.2f}")
-    if options.perplexity_of is not None:
-        numbers["perplexity"] = _perplexity(side, options)
     print()
     return numbers
 
 
 def _perplexity(side: _Side, options: argparse.Namespace) -> dict[str, Any]:
+    """Print and return how well a model foresees the outputs, which are the same on both sides."""
     from gptlab.judging.metrics import response_perplexity
 
     asked = argparse.Namespace(**vars(options) | {"model": options.perplexity_of, "base": None})
@@ -163,7 +179,7 @@ def _perplexity(side: _Side, options: argparse.Namespace) -> dict[str, Any]:
     found = response_perplexity(model, tokenizer, side.entries, template)
     bits = "" if found.bits_per_byte is None else f"{found.bits_per_byte:.3f} bits per byte, "
     note = f"of the outputs, {bits}{found.measured:,} measured, {len(found.too_long):,} too long"
-    print(f"{'perplexity':<19}  {found.perplexity:>8.2f}  {note}")
+    print(f"{'perplexity':<19}  {found.perplexity:>8.2f}  {note}\n")
     return found._asdict()
 
 
@@ -180,13 +196,13 @@ def _opened(options: argparse.Namespace, cache: Path | None) -> Server | None:
     if options.server is None:
         return None
     if options.server == "ollama":
-        limits = {"num_ctx": options.context, "timeout": options.timeout}
+        limits = {"num_ctx": options.context, "temperature": options.temperature, "timeout": options.timeout}
         return Cached(OllamaServer(options.model or MODEL_OF_THE_SOURCE, options.url, **limits), cache)
     if options.server == "openai":
         if options.model is None:
             raise ValueError("--server openai needs --model, the name that the server calls it by")
         where = {} if options.url is None else {"base_url": options.url}
-        limits = {"api_key_env": options.api_key_env, "timeout": options.timeout}
+        limits = {"api_key_env": options.api_key_env, "temperature": options.temperature, "timeout": options.timeout}
         return Cached(OpenAIServer(options.model, **where, **limits), cache)
     if not Path(options.server).is_dir():
         raise ValueError(f"--server must be ollama, openai or the folder of a checkpoint, got {options.server!r}")

@@ -1,8 +1,9 @@
 """Ask a judge many questions, several at a time, and lose none of the answers.
 
 A question that fails stays in its place with the reason, and the others go on. Three things end the asking before its
-time: an error that says that further questions are pointless (nothing listens there), many failures in a row (the
-server has gone away without saying so), and Ctrl-C. What was answered by then is kept, by the caller or in a cache.
+time: an error that says that further questions are pointless (nothing listens there), many failures in a row that are
+not of the questions' making (the server has gone away without saying so), and Ctrl-C. What was answered by then is
+kept, by the caller or in a cache.
 
 The threads are daemons and not those of `concurrent.futures`: Python waits at its end for the latter, so that after
 Ctrl-C a program would sit there until the slowest reply has come. One worker needs no thread at all.
@@ -24,7 +25,7 @@ from gptlab.servers import Cached
 
 Judge = Callable[[Messages], str]
 
-PATIENCE = 10  # failures in a row
+PATIENCE = 10  # failures in a row of the kind that may pass
 LOOK_UP_SECONDS = 0.2  # Windows does not hear Ctrl-C inside a wait, so the wait is cut into pieces
 
 
@@ -59,7 +60,8 @@ def ask_all(
         workers: how many questions are asked at the same time.
         progress: whether to show a bar.
         title: of the bar.
-        patience: after so many failures in a row the rest is not asked, which is their error then.
+        patience: after so many failures in a row the rest is not asked, which is their error then. A failure that lies
+            with its question, such as one that is longer than the judge's context, counts neither way.
         need_one: whether it is an error when there are questions and none was answered.
 
     Raises:
@@ -81,6 +83,7 @@ def ask_all(
         asking.ended = "interrupted"  # for threads that still run
         raise
     if need_one and asking.first_error and not any(answer and answer.error is None for answer in asking.answers):
+        asking.first_error.add_note(f"question {asking.first_failed + 1} of {len(questions)} was the first that failed")
         raise asking.first_error
     return [answer or Answer(None, f"not asked: {asking.ended}") for answer in asking.answers]
 
@@ -88,22 +91,16 @@ def ask_all(
 def prepared(judge: Any, cache: str | Path | None) -> tuple[Judge, str]:
     """Return what is to be asked, `judge` or a cache before it, and the judge's name for reports.
 
+    A cache tells the replies of plain functions by their names: after changing one, take another file.
+
     Raises:
         TypeError: the judge cannot be called.
-        ValueError: a plain function has no identity by which a cache could tell its replies from another's.
         OSError: the cache cannot be read or written.
     """
     if not callable(judge):
         raise TypeError(f"the judge must be a server or a function from messages to text, got {judge!r:.80}")
-    name = str(getattr(judge, "name", None) or getattr(judge, "__name__", None) or type(judge).__name__)
-    if cache is None:
-        return judge, name
-    if not hasattr(judge, "identity"):
-        raise ValueError(
-            f"a cache cannot tell the replies of the function {name} from those of another; "
-            f"give it a name: judge=Cached({name}, {str(cache)!r}, name=...), without cache="
-        )
-    return Cached(judge, cache), name
+    name = str(getattr(judge, "name", None) or getattr(judge, "__qualname__", None) or type(judge).__qualname__)
+    return (judge if cache is None else Cached(judge, cache, name=name)), name
 
 
 class _Asking:
@@ -113,6 +110,7 @@ class _Asking:
         self.judge, self.questions, self.patience = judge, questions, patience
         self.answers: list[Answer | None] = [None] * len(questions)
         self.first_error: Exception | None = None
+        self.first_failed = 0
         self.ended: str | None = None
         self._taken, self._failures_in_a_row = 0, 0
         self._lock = threading.Lock()
@@ -140,8 +138,9 @@ class _Asking:
         reason = str(error) if hasattr(error, "fatal") else f"{type(error).__name__}: {error}"
         with self._lock:
             self.answers[number] = Answer(None, reason)
-            self.first_error = self.first_error or error
-            self._failures_in_a_row += 1
+            if self.first_error is None:
+                self.first_error, self.first_failed = error, number
+            self._failures_in_a_row += getattr(error, "passing", True)
             if getattr(error, "fatal", False):
                 self.ended = self.ended or reason
             elif self._failures_in_a_row >= self.patience:

@@ -31,19 +31,17 @@ Source: Lin et al. 2023, arXiv 2312.01552 (URIAL), with an opening in our own wo
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from gptlab.data import Template, load_template
 from gptlab.data.instruction import check_entry
 from gptlab.decoding import Response, respond
+from gptlab.judging.prompts import Entry, longest_run
 from gptlab.model import GPTModel
 from gptlab.tokenizer import Tokenizer
-
-Entry = Mapping[str, Any]
 
 OPENING = """\
 # Instruction
@@ -85,8 +83,7 @@ def fence_for(examples: Sequence[Entry], entry: Entry, *, opening: str = OPENING
         check_entry(example, f"example {number}")
     check_entry(entry, "the entry", needs=["instruction"])
     texts = [opening, _question(entry), *(text for each in examples for text in (_question(each), each["output"]))]
-    longest = max((len(run) for text in texts for run in re.findall("`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    return "`" * max(3, longest_run(texts) + 1)
 
 
 def respond_few_shot(

@@ -278,7 +278,7 @@ def compare_responses(
 
     Raises:
         ValueError: one of the sides is no list of entries with responses, the sides do not line up (the message names
-            the entries, from 1), workers is below 1, or a plain function shall be cached.
+            the entries, from 1), or workers is below 1.
         TypeError: the judge cannot be called.
         OSError: not one question was answered (the first error), or the cache cannot be read or written.
 

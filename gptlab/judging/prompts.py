@@ -123,18 +123,19 @@ def check_responses(entries: Any, key: str, *, needs: Sequence[str] = (), where:
             raise ValueError(f"{place}, {key!r}: {error}") from None
 
 
-def _longest_run(texts: Sequence[str]) -> int:
+def longest_run(texts: Sequence[str]) -> int:
+    """Return how many backticks stand next to each other in the texts, at most."""
     return max((len(run) for text in texts for run in re.findall("`+", text)), default=0)
 
 
 def _in_line(texts: Sequence[str]) -> list[str]:
     """Return each text between two fences, all of one length; a space where a text's own backticks would touch them."""
-    fence = "`" * (_longest_run(texts) + 1)
+    fence = "`" * (longest_run(texts) + 1)
     space = " " if len(fence) > 1 else ""
     return [f"{fence}{space}{text}{space}{fence}" for text in texts]
 
 
 def _in_blocks(texts: Mapping[str, str]) -> str:
     """Return titles with their texts between fences on lines of their own, all of one length."""
-    fence = "`" * max(_longest_run(list(texts.values())) + 1, SHORTEST_BLOCK_FENCE)
+    fence = "`" * max(longest_run(list(texts.values())) + 1, SHORTEST_BLOCK_FENCE)
     return "\n\n".join(f"{title}:\n{fence}\n{text}\n{fence}" for title, text in texts.items())

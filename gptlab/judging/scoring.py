@@ -165,7 +165,7 @@ def score_responses(
 
     Raises:
         ValueError: the entries are no list of entries with output and response (the message has the number, from 1),
-            workers is below 1, or a plain function shall be cached.
+            or workers is below 1.
         TypeError: the judge cannot be called.
         OSError: not one question was answered (the first error), or the cache cannot be read or written.
 

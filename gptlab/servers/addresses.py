@@ -61,6 +61,13 @@ def is_local(url: str) -> bool:
     return host == "localhost" or host.endswith(".localhost")
 
 
+def is_near(url: str) -> bool:
+    """Whether an address is on this machine or in a private network, where servers mostly ask for no key."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(urlsplit(url).hostname or "").is_private
+    return is_local(url)
+
+
 def goes_through_proxy(url: str) -> bool:
     """Whether the environment, or the system's settings, send requests to `url` through a proxy."""
     parts, proxies = urlsplit(url), getproxies()

@@ -22,6 +22,8 @@ from gptlab.servers.protocol import Messages, Reply, Server, ServerError, check_
 
 BEGINNING = b'{"key": "'  # of every line, by which the rest of a killed run is told from somebody's file
 
+_writing = threading.Lock()  # threads of a run that was interrupted still write when the next one opens the file
+
 
 class NotRecorded(ServerError):
     """The recorded file does not hold this question."""
@@ -103,30 +105,33 @@ class Recorded:
             identity, such as {"options": {...}}.
         model: which model's.
 
+    One model may have been recorded with several settings, or at several addresses; then a question is looked up in all
+    of them, and the reply that was recorded last is taken.
+
     Attributes:
         name: the model's.
-        identity: that of the server that was recorded.
+        identity: that of the server that was recorded; of several, the last.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds something else, nothing of that server, or several that the arguments fit.
+        ValueError: the file holds something else, nothing of that server, or several models that the arguments fit.
     """
 
     def __init__(
         self, path: str | Path, *, server: str | Mapping[str, Any] | None = None, model: str | None = None
     ) -> None:
         self.path = Path(path)
-        lines = _read(self.path)[0]
+        lines = _lines(self.path, _content(self.path))[0]
         wanted = {"kind": server} if isinstance(server, str) else dict(server or {})
         wanted |= {"model": model} if model is not None else {}
-        there = {_canonical(line["server"]): line["server"] for line in lines}
-        fitting = [one for one in there.values() if all(one.get(key) == value for key, value in wanted.items())]
-        if len(fitting) != 1:
+        fitting = [line for line in lines if wanted.items() <= line["server"].items()]
+        if len({_who(line) for line in fitting}) != 1:
             many, none = "several servers; choose one by server= or model=", f"no replies of {wanted or 'anybody'}"
-            raise ValueError(f"{path} holds {many if fitting else none}; it has {', '.join(there) or 'nothing'}")
-        self.identity = fitting[0]
+            there = ", ".join(dict.fromkeys(map(_who, fitting or lines))) or "nothing"
+            raise ValueError(f"{path} holds {many if fitting else none}; it has {there}")
+        self.identity = fitting[-1]["server"]
         self.name = str(self.identity.get("model", self.identity.get("kind")))
-        self._replies = {line["key"]: _reply(line) for line in lines if line["server"] == self.identity}
+        self._replies = {_canonical(line["messages"]): _reply(line) for line in fitting}
 
     def __call__(self, messages: Messages) -> Reply:
         """Return the recorded reply.
@@ -136,7 +141,7 @@ class Recorded:
             NotRecorded: it is not there.
         """
         messages = check_messages(messages)
-        key = key_of(self.identity, messages)
+        key = _canonical(messages)
         if key not in self._replies:
             raise NotRecorded(
                 f"{self.path} holds {len(self._replies)} replies of {self.name}, but none to {question(messages)!r}; "
@@ -157,23 +162,30 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
+def _who(line: Mapping[str, Any]) -> str:
+    """Return who gave a reply, in the words by which it is chosen."""
+    return f"server={line['server'].get('kind')!r} model={line['server'].get('model')!r}"
+
+
 def _reply(line: Mapping[str, Any]) -> Reply:
     return Reply(line["reply"], line["reason"])
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the lines of a file, and how many bytes of it are whole lines.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it holds something else.
-    """
+def _content(path: Path) -> bytes:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory, not a file of replies")
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}") from None
+
+
+def _lines(path: Path, content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of a file's content, and how many bytes of it are whole lines.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     lines, whole = [], 0
     for number, raw in enumerate(content.splitlines(keepends=True), start=1):
         line = _parsed(raw)
@@ -205,16 +217,16 @@ def _open_for_writing(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a file that can be written to, made if it is missing, and ends with a whole line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
-            pass
+        with _writing, path.open("a+b", buffering=0) as file:
+            file.seek(0)
+            content = file.read()
+            lines, whole = _lines(path, content)
+            if whole < len(content):
+                file.truncate(whole)
+            elif content and not content.endswith(b"\n"):  # somebody's editor left it out
+                file.write(b"\n")
     except OSError as error:
         raise type(error)(f"cannot write to {path}: {error.strerror}") from None
-    lines, whole = _read(path)
-    with path.open("r+b") as file:
-        file.truncate(whole)
-        if whole and not path.read_bytes().endswith(b"\n"):  # somebody's editor left it out
-            file.seek(whole)
-            file.write(b"\n")
     return lines
 
 
@@ -226,7 +238,7 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
     """
     content = json.dumps(line, ensure_ascii=False).encode() + b"\n"
     try:
-        with path.open("ab", buffering=0) as file:
+        with _writing, path.open("ab", buffering=0) as file:
             before = file.seek(0, 2)
             try:
                 if file.write(content) != len(content):

@@ -19,12 +19,11 @@ from typing import Any
 
 from gptlab.servers.addresses import is_local, no_proxies, tidy_url
 from gptlab.servers.protocol import ServerError
-from gptlab.servers.remote import CONNECT_SECONDS, RemoteServer, listed
+from gptlab.servers.remote import CONNECT_SECONDS, RemoteServer, checked_options, listed
 
 DEFAULT_URL = "http://localhost:11434"
 PORT = 11434
 ROOM = 16  # tokens; a question that leaves no more than these for the reply has been cut, or will be
-AROUND = 100  # tokens that the model's own template may put around the messages
 
 
 class OllamaServer(RemoteServer):
@@ -82,9 +81,7 @@ class OllamaServer(RemoteServer):
             model, tidy_url(url, port=PORT, endings=endings), timeout=timeout, retries=retries, sleep=sleep
         )
         check_format(format)
-        temperature = None if temperature is None else float(temperature)
-        chosen = {"temperature": temperature, "seed": seed, "num_ctx": num_ctx, "num_predict": num_predict}
-        self.options = {name: value for name, value in chosen.items() if value is not None}
+        self.options = checked_options(temperature, seed=seed, num_ctx=num_ctx, num_predict=num_predict)
         if num_ctx is not None and num_ctx <= ROOM:
             raise ValueError(f"num_ctx must be > {ROOM}, got {num_ctx}")
         self.format, self.think = dict(format) if isinstance(format, Mapping) else format, think
@@ -101,31 +98,27 @@ class OllamaServer(RemoteServer):
         with closing(parts):
             for part in parts:
                 if part.done:
-                    self._check_context(part.prompt_eval_count or 0, messages)
+                    self._check_context(part.prompt_eval_count or 0)
                 ended = "length" if part.done_reason == "length" else "stop"
                 yield part.message.content or "", ended if part.done else None
 
-    def _check_context(self, read: int, messages: list[dict[str, str]]) -> None:
-        """Raise ServerError if the question was longer than the context, so that its beginning was cut off.
-
-        Ollama then reads as much as fills the context, or in newer versions 4 tokens and half of the rest. Where a
-        question happens to have that many, its bytes show that it was whole: no token has less than one.
-        """
+    def _check_context(self, read: int) -> None:
+        """Raise ServerError if the question filled the context, as one does that was cut to fit."""
         context = self.options.get("num_ctx")
-        if context is None:
-            return
-        size = sum(len(message["content"].encode()) for message in messages)
-        if read > context - ROOM or (read == context // 2 + 2 and size > context - AROUND):
+        if context is not None and read > context - ROOM:
             raise ServerError(
                 f"the prompt filled the context: {self.model} read {read} tokens of num_ctx={context}, so a part of it "
                 "may be cut off; a larger num_ctx reads it whole"
             )
 
     def _names(self) -> list[str]:
-        return sorted(one.model or "" for one in self._client.list().models)
+        names = [one.model for one in self._client.list().models]
+        if None in names:  # a gateway that says "name" alone, which the client drops
+            names = [one["name"] for one in self._client._request(dict, "GET", "/api/tags")["models"]]
+        return sorted(names)
 
-    def _is_missing(self, names: Sequence[str]) -> str:
-        return f"{self.url} has no model {self.model!r}; it has {listed(names)}; ollama pull {self.model} fetches it"
+    def _is_missing(self, names: Sequence[str] | None) -> str:
+        return f"{self.url} has no model {self.model!r}; {listed(names)}; ollama pull {self.model} fetches it"
 
     def _nobody(self, reason: str) -> str:
         if is_local(self.url):

@@ -8,19 +8,26 @@ Source: OpenAI's API reference, "Create chat completion" and "Streaming".
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gptlab.servers.addresses import is_local, tidy_url
+from gptlab.servers.addresses import is_near, tidy_url
 from gptlab.servers.ollama_server import check_format
 from gptlab.servers.protocol import ServerError
-from gptlab.servers.remote import CONNECT_SECONDS, RemoteServer, listed
+from gptlab.servers.remote import CONNECT_SECONDS, RemoteServer, checked_options, listed
 from gptlab.servers.retrying import TryAgain
 
 DEFAULT_URL = "https://api.openai.com/v1"
+
+# What servers of several makers give as finish_reason; before the end, some write "" or "null" where the API has null.
+NOT_YET = {"", "none", "null"}
+STOPPED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls", "function_call"}
+CUT_SHORT = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
+BROKEN = {"insufficient_system_resource", "error", "abort", "network_error"}  # of the machine, which may pass
 
 
 class OpenAIServer(RemoteServer):
@@ -30,7 +37,8 @@ class OpenAIServer(RemoteServer):
         model: what the server calls it.
         base_url: the address up to /v1, which is added to an "http://" address without a path: servers that one runs
             oneself have it there. This machine is never asked through a proxy.
-        api_key_env: the variable of the environment that holds the key. On this machine none is needed.
+        api_key_env: the variable of the environment that holds the key. On this machine, and at a
+            private address such as 192.168.1.5, none is needed.
         temperature: 0 takes the most likely token; None leaves it to the server, as some models ask for.
         seed: of the drawing; None says nothing about it.
         max_tokens: the longest reply; None leaves it to the server.
@@ -74,9 +82,7 @@ class OpenAIServer(RemoteServer):
             url += "/v1"
         super().__init__(model, url, timeout=timeout, retries=retries, sleep=sleep)
         check_format(format)
-        temperature = None if temperature is None else float(temperature)
-        chosen = {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
-        self.options = {name: value for name, value in chosen.items() if value is not None}
+        self.options = checked_options(temperature, seed=seed, max_tokens=max_tokens)
         self.identity = {"kind": "openai", "model": model, "url": self.url, "options": self.options}
         self.format, self._key_env = dict(format) if isinstance(format, Mapping) else format, api_key_env
         self.identity |= {"format": self.format}
@@ -88,10 +94,11 @@ class OpenAIServer(RemoteServer):
 
     def _read_key(self) -> str:
         key = os.environ.get(self._key_env, "").strip()
-        if not key and is_local(self.url):
+        if not key and is_near(self.url):
             return "none"
         if not key:
-            raise ServerError(f"{self.url} needs a key: put it into the variable {self._key_env}", fatal=True)
+            words = f"put it into the variable {self._key_env}, or any word if the server asks for none"
+            raise ServerError(f"{self.url} needs a key: {words}", fatal=True)
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ServerError(f"the variable {self._key_env} holds characters that are in no key", fatal=True)
         return key
@@ -101,24 +108,43 @@ class OpenAIServer(RemoteServer):
         with self._client.chat.completions.create(
             model=self.model, messages=messages, stream=True, **options
         ) as chunks:
+            if _is_json(chunks.response):  # a server that knows no streams
+                yield self._whole(chunks.response.json())
+                return
             for chunk in chunks:
-                for choice in chunk.choices[:1]:
-                    text = choice.delta.content if choice.delta else None
-                    yield text or "", self._ended(choice.finish_reason)
+                for choice in (chunk.choices or [])[:1]:
+                    yield self._text(choice.delta.content if choice.delta else None), self._ended(choice.finish_reason)
+
+    def _whole(self, reply: Any) -> tuple[str, str]:
+        """Return the text of a reply that came at once, and how it ended."""
+        if "choices" not in reply:
+            raise TryAgain(f"{self.url} sent no reply, but {self._redacted(json.dumps(reply, ensure_ascii=False))}")
+        [choice, *_] = reply["choices"]
+        return self._text(choice["message"]["content"]), self._ended(choice.get("finish_reason")) or "stop"
+
+    def _text(self, content: Any) -> str:
+        """Return the text of a piece, which may come in parts, thoughts among them."""
+        if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+            content = "".join(part.get("text", "") for part in content if part.get("type") == "text")
+        if not isinstance(content, str | None):
+            raise ServerError(f"{self.url} sent a reply of {self.model} that is no text: {content!r:.80}")
+        return content or ""
 
     def _ended(self, finish: str | None) -> str | None:
-        if finish == "content_filter":
-            raise ServerError(f"{self.url} stopped the reply of {self.model} at its content filter")
-        if finish == "insufficient_system_resource":  # DeepSeek's word for an overloaded machine
-            raise TryAgain(f"{self.url} stopped the reply of {self.model}: it is overloaded")
-        return finish if finish in (None, "length") else "stop"
+        word = str(finish).lower()
+        if word in NOT_YET:
+            return None
+        if word in STOPPED or word in CUT_SHORT:
+            return "stop" if word in STOPPED else "length"
+        failure = TryAgain if word in BROKEN else ServerError
+        raise failure(f"{self.url} stopped the reply of {self.model}; as its reason it gives {finish!r:.80}")
 
     def _names(self) -> list[str]:
         return sorted(one.id for one in self._client.models.list().data)
 
-    def _is_missing(self, names: Sequence[str]) -> str:
+    def _is_missing(self, names: Sequence[str] | None) -> str:
         pull = f"; ollama pull {self.model} fetches it" if self.url.endswith(":11434/v1") else ""
-        return f"{self.url} has no model {self.model!r}; it has {listed(names)}{pull}"
+        return f"{self.url} has no model {self.model!r}; {listed(names)}{pull}"
 
     def _nobody(self, reason: str) -> str:
         return f"is the server running? nothing answers at {self.url} ({reason})"
@@ -128,6 +154,11 @@ class OpenAIServer(RemoteServer):
 
     def _about_address(self) -> str:
         return "is the address right? most end in /v1"
+
+
+def _is_json(response: Any) -> bool:
+    """Whether a response is one piece of JSON; if it only says so, it can still be read as a stream."""
+    return "json" in response.headers.get("content-type", "") and response.read().lstrip().startswith(b"{")
 
 
 def _response_format(format: str | Mapping[str, Any]) -> dict[str, Any]:

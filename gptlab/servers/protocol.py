@@ -38,11 +38,12 @@ class ServerError(OSError):
 
     Attributes:
         fatal: whether asking this server for something else is pointless, as when nothing listens there.
+        passing: whether the same question may be answered later, as after a time-out or when the server is busy.
     """
 
-    def __init__(self, message: str, *, fatal: bool = False) -> None:
+    def __init__(self, message: str, *, fatal: bool = False, passing: bool = False) -> None:
         super().__init__(message)
-        self.fatal = fatal
+        self.fatal, self.passing = fatal, passing
 
 
 @runtime_checkable

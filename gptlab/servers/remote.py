@@ -7,6 +7,7 @@ client, counts, and looks at the clock.
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -44,9 +45,9 @@ class RemoteServer(ABC):
     ) -> None:
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"model must be the name of a model, got {model!r}")
-        if not timeout > 0 or timeout == float("inf"):
+        if not _is_number(timeout) or timeout <= 0:
             raise ValueError(f"timeout must be a number of seconds > 0, got {timeout!r}")
-        if not isinstance(retries, int) or retries < 0:
+        if not _is_whole(retries) or retries < 0:
             raise ValueError(f"retries must be a whole number >= 0, got {retries!r}")
         self.name = self.model = model
         self.url, self.timeout, self.retries, self.sleep = url, timeout, retries, sleep
@@ -88,7 +89,8 @@ class RemoteServer(ABC):
         try:
             return self._names()
         except Exception as error:
-            raise self._in_words(error) from None
+            failure = self._in_words(error)
+        raise failure  # out here, where no error of the client, with its request and key, hangs on to it
 
     @abstractmethod
     def _pieces(self, messages: list[dict[str, str]]) -> Iterator[tuple[str, str | None]]:
@@ -99,19 +101,21 @@ class RemoteServer(ABC):
         """Return the names of the models that are there, or raise what the client raises."""
 
     @abstractmethod
-    def _is_missing(self, names: Sequence[str]) -> str:
-        """Say that the model is not among these."""
+    def _is_missing(self, names: Sequence[str] | None) -> str:
+        """Say that the model is not among these; None are unknown."""
 
     def _attempt(self, messages: list[dict[str, str]]) -> Reply:
         """Ask once."""
-        pieces, reason = [], None
+        pieces, reason, failure = [], None, None
         try:
             for piece, ended in self._pieces(messages):
                 pieces.append(piece)
                 reason = ended or reason
         except Exception as error:
-            if reason is None:  # a connection that breaks after the end does no harm
-                raise self._in_words(error) from None  # the client's own error holds the request, and with it the key
+            if reason is None or not _comes_from(error, "RequestError"):  # a break after the end does no harm
+                failure = self._in_words(error)
+        if failure is not None:  # raised out here, as the client's own error holds the request, and with it the key
+            raise failure
         if not pieces:
             raise TryAgain(f"what {self.url} sent is no reply of {self.title}")
         text = "".join(pieces)
@@ -131,7 +135,9 @@ class RemoteServer(ABC):
         try:
             client = make()
         except (ImportError, ValueError) as error:  # a proxy of a kind that the client cannot use
-            raise ServerError(f"{self.url} cannot be asked: {error}{self._about_proxy()}", fatal=True) from None
+            client, said = None, str(error)
+        if client is None:
+            raise ServerError(f"{self.url} cannot be asked: {said}{self._about_proxy()}", fatal=True)
         self._closing = weakref.finalize(self, client.close)
         return client
 
@@ -187,6 +193,9 @@ class RemoteServer(ABC):
             names = self._names()
         except Exception:  # of any kind: it knows no such question
             names = None
+        words = said.lower()
+        if names is None and "model" in words and ("not found" in words or "not exist" in words):
+            return ServerError(self._is_missing(None), fatal=True)
         if names is None or {self.model, f"{self.model}:latest"} & set(names):
             return ServerError(f"{self.url} answered 404: {said}; {self._about_address()}", fatal=True)
         return ServerError(self._is_missing(names), fatal=True)
@@ -217,10 +226,35 @@ class RemoteServer(ABC):
         return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def listed(names: Sequence[str], longest: int = 10) -> str:
-    """Return names as part of a sentence."""
+def listed(names: Sequence[str] | None, longest: int = 10) -> str:
+    """Say which models a server has; None are unknown."""
+    if names is None:
+        return "it does not say which it has"
     rest = f" and {len(names) - longest} more" if len(names) > longest else ""
-    return (", ".join(names[:longest]) or "none") + rest
+    return "it has " + (", ".join(names[:longest]) or "none") + rest
+
+
+def checked_options(temperature: float | None, **whole: int | None) -> dict[str, float | int]:
+    """Return the options that are not None.
+
+    Raises:
+        ValueError: the temperature is no number >= 0, or another is no whole number.
+    """
+    if temperature is not None and (not _is_number(temperature) or temperature < 0):
+        raise ValueError(f"temperature must be a number >= 0, or None, got {temperature!r}")
+    for name, value in whole.items():
+        if value is not None and not _is_whole(value):
+            raise ValueError(f"{name} must be a whole number, or None, got {value!r}")
+    chosen = {"temperature": None if temperature is None else float(temperature), **whole}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @cache

@@ -34,7 +34,7 @@ class TryAgain(ServerError):
     def __init__(
         self, message: str, *, fatal: bool = False, wait: float | None = None, retries: int | None = None
     ) -> None:
-        super().__init__(message, fatal=fatal)
+        super().__init__(message, fatal=fatal, passing=True)
         self.wait, self.retries = wait, retries
 
 
@@ -61,7 +61,7 @@ def ask_again(attempt: Callable[[], Answer], *, retries: int, sleep: Callable[[f
         sleep(max(wanted, min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)) * _chance.uniform(1, 1.25))
     asked = f" (asked {tries} times)" if tries > 1 else ""
     late = f"; it wants to be left alone for {wanted:.0f} s" if wanted > LONGEST_WAIT else ""
-    raise ServerError(f"{failure}{asked}{late}", fatal=failure.fatal) from None
+    raise ServerError(f"{failure}{asked}{late}", fatal=failure.fatal, passing=True) from None
 
 
 def seconds_to_wait(retry_after: str | None) -> float | None:

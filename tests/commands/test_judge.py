@@ -137,6 +137,18 @@ def test_a_page(files, capsys):
     assert "不知道" in page.read_text(encoding="utf-8")
 
 
+def test_ctrl_c_says_how_to_go_on(files, capsys, server, monkeypatch):
+    def press(question):
+        raise KeyboardInterrupt
+
+    asked = [str, str, str, press]
+    monkeypatch.setattr("gptlab.servers.cache.reply_checked", lambda reply, who: asked.pop(0)(reply) and reply)
+    code, _, error = judge(capsys, files, "--server", "ollama", "--url", server.url)
+    assert code == 130
+    assert error.strip().endswith("tuned.judged.replies.jsonl keeps every reply, so the same command goes on")
+    assert not (files / "tuned.judged.json").exists()
+
+
 def test_failures_stay_in_their_places(files, capsys):
     with JudgeServer(says, faults=lambda question: status(500) if "3 + 3" in question else None) as server:
         chosen = ["--server", "ollama", "--url", server.url, "--timeout", "5"]

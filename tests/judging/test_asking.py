@@ -3,6 +3,7 @@
 import os
 import queue
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_with_more_workers_a_fatal_error_ends_it_soon():
 
 def test_patience_ends_after_failures_in_a_row():
     bad = {0, 1, 3, 4, *range(10, 40)}
-    judge = failing_at(bad, ServerError("busy"))
+    judge = failing_at(bad, failure("busy", passing=True))
     answers = ask_all(judge, QUESTIONS, patience=3)
     assert [number for number, one in enumerate(answers) if one.error == "busy"] == [0, 1, 3, 4, 10, 11, 12]
     assert {one.error for one in answers[13:]} == {"not asked: 3 questions in a row failed, the last by: busy"}
@@ -108,8 +109,9 @@ def test_patience_ends_after_failures_in_a_row():
 @pytest.mark.parametrize("workers", [1, 4])
 def test_when_nothing_was_answered_the_first_error_is_raised(workers):
     errors = [ServerError(f"error {number}") for number in range(40)]
-    with pytest.raises(ServerError, match="error [0-3]$"):
+    with pytest.raises(ServerError, match="^error [0-3]\n") as raised:
         ask_all(Scripted(errors), QUESTIONS, workers=workers)
+    assert re.fullmatch(r"question [1-4] of 40 was the first that failed", *raised.value.__notes__)
     answers = ask_all(Scripted(errors), QUESTIONS, workers=workers, need_one=False)
     assert all(one.error for one in answers)
 
@@ -194,5 +196,26 @@ def test_a_judge_has_a_name_and_may_have_a_cache(tmp_path):
 def test_judges_that_are_none(tmp_path):
     with pytest.raises(TypeError, match="the judge must be a server or a function .* got 'phi3'"):
         prepared("phi3", None)
-    with pytest.raises(ValueError, match=r"the function answer .* judge=Cached\(answer, .*replies.jsonl"):
-        prepared(answer, tmp_path / "replies.jsonl")
+
+
+def test_a_cache_knows_a_plain_function_by_its_name(tmp_path):
+    cached, name = prepared(answer, tmp_path / "replies.jsonl")
+    assert name == "answer"
+    assert cached.identity["model"] == "answer"
+
+
+def failure(text, *, passing):
+    """A failure that may pass, or one that lies with its question."""
+    error = ServerError(text)
+    error.passing = passing
+    return error
+
+
+def test_questions_that_cannot_be_answered_do_not_end_the_asking():
+    errors = [failure(f"too long {number}", passing=False) for number in range(25)]
+    answers = ask_all(Scripted([*errors, *["85"] * 15]), QUESTIONS)
+    assert [one.text for one in answers] == [None] * 25 + ["85"] * 15
+    gone = [failure("away", passing=True) for _ in range(9)]
+    between = [*gone, failure("too long", passing=False), *gone]
+    answers = ask_all(Scripted([*between, *["85"] * 21]), QUESTIONS, need_one=False)
+    assert answers[11].error.startswith("not asked: 10 questions in a row failed")

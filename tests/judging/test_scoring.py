@@ -163,8 +163,6 @@ def test_what_cannot_be_scored_is_refused(tmp_path):
         score_responses([entries[0], {"instruction": "Say 1.", "model_response": "1"}], judge)
     with pytest.raises(ValueError, match="workers must be a whole number >= 1, got 0"):
         score_responses(entries, judge, workers=0)
-    with pytest.raises(ValueError, match="give it a name"):
-        score_responses(entries, lambda messages: "85", cache=tmp_path / "replies.jsonl")
     with pytest.raises(TypeError, match="got 'phi3'"):
         score_responses(entries, "phi3")
     with pytest.raises(ValueError, match="is no file of recorded replies"):

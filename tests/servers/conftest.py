@@ -1,6 +1,8 @@
 """A judge that is asked through either official client, whatever the environment says."""
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -25,6 +27,37 @@ def elsewhere(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     return "http://judge.invalid:11434"
+
+
+@pytest.fixture
+def saying():
+    """Start a server that answers every request with what `answer` returns for its path: status, type and body."""
+    started = []
+
+    def saying(answer):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                code, kind, body = answer(self.path)
+                self.send_response(code)
+                self.send_header("Content-Type", kind)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                """Print nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        started.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield saying
+    for server in started:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

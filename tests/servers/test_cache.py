@@ -161,6 +161,35 @@ def test_eight_threads_write_whole_lines(path):
     assert len(lines(path)) == 50
 
 
+# ---- a run that was interrupted, and goes on writing while the next one begins
+
+
+def test_threads_that_still_write_wait_until_the_next_run_has_opened_the_file(path, monkeypatch):
+    old = Cached(Scripted({"一": "85", "二": "20"}), path)
+    old(user("一"))
+    path.write_bytes(path.read_bytes() + b'{"key": "')  # so that opening has something to cut off
+    lines_of, late = cache._lines, threading.Thread(target=old, args=(user("二"),))
+
+    def slow(*read):
+        late.start()
+        late.join(0.2)
+        return lines_of(*read)
+
+    monkeypatch.setattr(cache, "_lines", slow)
+    Cached(Scripted([]), path)
+    late.join()
+    assert [line["reply"] for line in lines(path)] == ["85", "20"]
+
+
+def test_opening_a_whole_file_writes_nothing(path):
+    """Another program may be writing to it."""
+    Cached(Scripted(["85"]), path)(user("一"))
+    os.utime(path, (0, 0))
+    again = Cached(Scripted([]), path)
+    assert path.stat().st_mtime == 0
+    assert again(user("一")) == "85"
+
+
 # ---- a run that was killed
 
 ASKING = """
@@ -321,10 +350,11 @@ def test_of_several_servers_one_is_chosen(path):
                 record(path, server, "一")
                 last = server.identity
     record(path, Scripted(["20"], name="phi3"), "一")
-    with pytest.raises(ValueError, match="several servers; choose one by server= or model=; it has .*llama3.*phi3"):
+    there = "server='ollama' model='phi3', server='ollama' model='llama3', server='scripted' model='phi3'"
+    with pytest.raises(ValueError, match=f"several servers; choose one by server= or model=; it has {there}$"):
         Recorded(path)
     with pytest.raises(ValueError, match="several servers"):
-        Recorded(path, model="llama3")
+        Recorded(path, model="phi3")
     assert Recorded(path, server="scripted")(user("一")) == "20"
     assert Recorded(path, server="ollama", model="phi3")(user("一")) == "85"
     assert Recorded(path, server={"options": last["options"]}).identity == last
@@ -332,6 +362,18 @@ def test_of_several_servers_one_is_chosen(path):
         Recorded(path, server={"options": last["options"]})(user("二"))
     with pytest.raises(ValueError, match="no replies of {'model': 'qwen'}; it has .*phi3"):
         Recorded(path, model="qwen")
+
+
+def test_one_model_with_several_settings_is_looked_up_in_all_of_them(path):
+    with JudgeServer(lambda question: f"{question} {len(judge.asked)}") as judge:
+        for num_ctx, texts in ((2048, "一二"), (4096, "二三"), (2048, "四")):
+            with OllamaServer("phi3", judge.url, num_ctx=num_ctx) as server:
+                record(path, server, *texts)
+    recorded = Recorded(path, server="ollama", model="phi3")
+    assert [recorded(user(text)) for text in "一二三四"] == ["一 1", "二 3", "三 4", "四 5"]  # the last of two
+    assert recorded.identity["options"]["num_ctx"] == 2048
+    with pytest.raises(NotRecorded, match="holds 4 replies of phi3, but none to '五'"):
+        recorded(user("五"))
 
 
 def test_a_recorded_file_that_is_not_there_or_empty(tmp_path):

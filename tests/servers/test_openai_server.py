@@ -1,5 +1,6 @@
 """What a server of OpenAI's API is sent, and where its key does not go."""
 
+import json
 import logging
 import sys
 
@@ -97,8 +98,7 @@ def test_a_refused_key_is_named_by_its_variable(monkeypatch, caplog):
     ):
         server(QUESTION)
     assert caught.value.fatal
-    assert caught.value.__cause__ is None  # so no traceback shows the client's own error
-    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is caught.value.__context__ is None  # the client's own error holds the key
     assert KEY not in f"{caught.value} {caplog.text}"
 
 
@@ -115,6 +115,14 @@ def test_elsewhere_a_key_is_needed():
     with pytest.raises(ServerError, match=r"api.openai.com/v1 needs a key: .*variable OPENAI_API_KEY") as caught:
         OpenAIServer("gpt-4o-mini")
     assert caught.value.fatal
+
+
+@pytest.mark.parametrize("host", ["192.168.1.5", "10.0.0.2", "[fd00::1]"])
+def test_in_a_private_network_no_key_is_needed(host):
+    with OpenAIServer("qwen", f"http://{host}:8000") as server:
+        assert server.url == f"http://{host}:8000/v1"
+    with pytest.raises(ServerError, match="or any word if the server asks for none"):
+        OpenAIServer("qwen", "http://judge.example:8000")
 
 
 @pytest.mark.parametrize("key", ["“sk-1”", "sk 1", "sk\x001"])
@@ -142,7 +150,7 @@ def test_a_content_filter_is_a_failure():
     with (
         JudgeServer(Said("I", reason="content_filter")) as judge,
         OpenAIServer("phi3", judge.url) as server,
-        pytest.raises(ServerError, match="stopped the reply of phi3 at its content filter"),
+        pytest.raises(ServerError, match="stopped the reply of phi3; as its reason it gives 'content_filter'"),
     ):
         server(QUESTION)
     assert len(judge.asked) == 1
@@ -156,6 +164,72 @@ def test_an_overloaded_machine_is_asked_again(naps):
     ):
         assert server(QUESTION) == "85"
     assert len(naps) == 1
+
+
+def chunk(text, finish=None):
+    return {"id": "1", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+def stream(*chunks):
+    return "".join(f"data: {json.dumps(one)}\n\n" for one in chunks)
+
+
+@pytest.fixture
+def reply_to(saying, naps):
+    """Return what a server says whose body is this."""
+
+    def reply_to(body, kind="text/event-stream"):
+        with OpenAIServer("qwen", saying(lambda path: (200, kind, body)), retries=1, sleep=naps.append) as server:
+            return server(QUESTION)
+
+    return reply_to
+
+
+@pytest.mark.parametrize("not_yet", [None, "", "null"])
+def test_a_reason_that_is_none_is_not_the_end(reply_to, not_yet):
+    assert reply_to(stream(chunk("8", not_yet), chunk("5", "stop"))) == "85"
+    with pytest.raises(ServerError, match="broke off after 1 characters") as caught:
+        reply_to(stream(chunk("8", not_yet)))
+    assert caught.value.passing
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("eos", "stop"), ("end_turn", "stop"), ("max_tokens", "length"), ("model_length", "length")]
+)
+def test_the_words_of_several_makers(reply_to, finish, reason):
+    assert reply_to(stream(chunk("85", finish))).reason == reason
+
+
+@pytest.mark.parametrize(("finish", "tries"), [("abort", 2), ("error", 2), ("sensitive", 1), ("whatever", 1)])
+@pytest.mark.parametrize("before", [None, "stop"])
+def test_any_other_reason_is_a_failure_that_names_it(reply_to, naps, before, finish, tries):
+    with pytest.raises(ServerError, match=f"stopped the reply of qwen; .* '{finish}'") as caught:
+        reply_to(stream(chunk("8", before), chunk("", finish)))
+    assert len(naps) == tries - 1
+    assert caught.value.passing == (tries > 1)
+
+
+def test_an_error_after_the_reason_is_a_failure_too(reply_to):
+    with pytest.raises(ServerError, match="broke off: out of memory"):
+        reply_to(stream(chunk("8", "stop"), {"error": {"message": "out of memory"}}))
+
+
+def test_a_reply_in_parts(reply_to):
+    thoughts = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thoughts, {"type": "text", "text": "8"}, {"type": "text", "text": "5"}]
+    assert reply_to(stream(chunk(parts, "stop"), {"id": "1", "choices": None})) == "85"
+    with pytest.raises(ServerError, match=r"that is no text: \[85\]"):
+        reply_to(stream(chunk([85], "stop")))
+
+
+@pytest.mark.parametrize("finish", ["stop", None])
+def test_a_server_that_knows_no_streams(reply_to, finish):
+    whole = {"id": "1", "choices": [{"index": 0, "message": {"role": "assistant", "content": "八十五"}}]}
+    whole["choices"][0] |= {"finish_reason": finish} if finish else {}
+    assert reply_to(json.dumps(whole), "application/json") == "八十五"
+    assert reply_to(stream(chunk("85", "stop")), "application/json") == "85"  # it only says that it is JSON
+    with pytest.raises(ServerError, match="sent no reply, but .*out of memory"):
+        reply_to('{"error": {"message": "out of memory"}}', "application/json")
 
 
 def test_the_connection_is_used_again_after_the_end_mark():

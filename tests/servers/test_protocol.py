@@ -27,6 +27,7 @@ def test_a_reply_is_text_that_knows_how_it_ended():
 def test_an_error_is_of_the_kind_that_commands_tell_in_a_line():
     assert isinstance(ServerError("no"), OSError)
     assert (ServerError("no").fatal, ServerError("no", fatal=True).fatal) == (False, True)
+    assert (ServerError("no").passing, ServerError("no", passing=True).passing) == (False, True)
     assert str(ServerError("no")) == "no"
 
 

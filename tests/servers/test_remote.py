@@ -162,6 +162,7 @@ def test_a_reply_has_to_be_whole_in_time(ask, fault):
         ask(judge.url, timeout=0.2)
     assert time.monotonic() - began < 3
     assert not caught.value.fatal
+    assert caught.value.passing
     assert len(judge.asked) == 2  # and not four times the time-out
 
 
@@ -216,6 +217,7 @@ def test_a_question_that_the_server_cannot_take_is_not_asked_again(ask):
     ):
         ask(judge.url)
     assert not caught.value.fatal
+    assert not caught.value.passing
     assert len(judge.asked) == 1
 
 
@@ -303,6 +305,7 @@ def test_a_proxy_of_an_unknown_kind_is_named(ask, monkeypatch):
     with pytest.raises(ServerError, match=r"cannot be asked: .*socks.*through a proxy") as caught:
         ask("http://judge.example", **({"api_key_env": "KEY"} if ask.kind is OpenAIServer else {}))
     assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None  # which holds the proxy's password
 
 
 def test_an_address_of_the_sixth_version(ask):
@@ -358,8 +361,9 @@ def test_models_are_listed(ask):
     with JudgeServer(models=["phi3:latest", "llama3:latest"]) as judge:
         ask(judge.url)
         assert ask.opened[0].models() == ["llama3:latest", "phi3:latest"]
-    with pytest.raises(ServerError, match="nothing answers"):
+    with pytest.raises(ServerError, match="nothing answers") as caught:
         ask.opened[0].models()
+    assert caught.value.__context__ is None
 
 
 def test_the_identity_is_all_that_changes_a_reply_and_nothing_else(ask, monkeypatch):
@@ -378,6 +382,11 @@ def test_the_identity_is_all_that_changes_a_reply_and_nothing_else(ask, monkeypa
     [
         ({"model": " "}, "name of a model, got ' '"),
         ({"timeout": 0}, "timeout must be .* got 0"),
+        ({"timeout": None}, "timeout must be .* got None"),
+        ({"timeout": "5"}, "timeout must be .* got '5'"),
+        ({"retries": True}, "retries must be .* got True"),
+        ({"seed": "x"}, "seed must be .* got 'x'"),
+        ({"temperature": "0"}, "temperature must be .* got '0'"),
         ({"retries": -1}, "retries must be .* got -1"),
         ({"format": "xml"}, "format must be .* got 'xml'"),
     ],

@@ -37,6 +37,7 @@ def test_after_the_last_try_it_tells_how_many_there_were(naps):
     with pytest.raises(ServerError, match=r"^busy \(asked 3 times\)$") as caught:
         ask_again(failing(*[TryAgain("busy", fatal=True)] * 9), retries=2, sleep=naps.append)
     assert caught.value.fatal
+    assert caught.value.passing
     assert len(naps) == 2
     assert not isinstance(caught.value, TryAgain)
 
