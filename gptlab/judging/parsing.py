@@ -78,6 +78,7 @@ _SUPPOSED = re.compile(  # wherever in the sentence
     r"|如果|若|假如|要是|除非|否则|本可|本应",
     re.ASCII,
 )
+_FIELD = re.compile(r"(?:\b(?:score|rating|grade)|评分|得分|分数|打分)\s*[:：]")
 _NEGATED = re.compile(r"\b(?:not|cannot|never|unable|nor|neither|hardly)\b|n't\b|不(?!错)|无法|没", re.ASCII)
 
 # Find: replies with one number, in a clause of its own
@@ -216,13 +217,21 @@ def _strip(text: str) -> str | None:
 
 
 def _blot_out(answer: str) -> str:
-    """Return the answer with # for the numbers that a sentence negates, or that it only supposes."""
+    """Return the answer with # for the numbers that a sentence negates, or that it only supposes.
+
+    A field, such as "score: 40", says what it says: "it is not complete, score: 40" has a score.
+    """
     sentences, start = [], 0
     for end in [*(found.end() for found in _SENTENCE_END.finditer(answer)), len(answer)]:
         sentence, start = answer[start:end], end
-        negation = _NEGATED.search(sentence)
-        whole = 0 if _SUPPOSED.search(sentence) else negation.end() if negation else len(sentence)
-        sentences.append(sentence[:whole] + re.sub("[0-9]+", "#", sentence[whole:]))
+        first, last = len(sentence), len(sentence)
+        if _SUPPOSED.search(sentence):
+            first = 0
+        elif negation := _NEGATED.search(sentence):
+            first = negation.end()
+            field = _FIELD.search(sentence, first)
+            last = field.start() if field else last
+        sentences.append(sentence[:first] + re.sub("[0-9]+", "#", sentence[first:last]) + sentence[last:])
     return "".join(sentences)
 
 

@@ -297,6 +297,20 @@ def cases(table):
     return [pytest.param(reply, id=f"{kind}: {reply!r}") for kind, replies in table.items() for reply in replies]
 
 
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ("回答不完整，评分：40", 40),
+        ("The response is not complete, score: 0", 0),
+        ("It is not worth 100, rating: 60", 60),
+        ("如果回答完整，评分：100", None),
+        ("I cannot say 100, or 90.", None),
+    ],
+)
+def test_a_field_behind_a_negation_counts_and_one_that_is_only_supposed_does_not(reply, score):
+    assert parse_score(reply) == score
+
+
 @pytest.mark.parametrize("reply", cases(SCORES))
 def test_a_score_is_found(reply):
     assert parse_score(reply) == 85
