@@ -63,6 +63,7 @@ def _choices(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_generate(options: argparse.Namespace) -> None:
+    """Run `generate`."""
     from gptlab.data import load_entries, save_entries
     from gptlab.decoding import respond
     from gptlab.files import check_writable
@@ -100,6 +101,7 @@ def run_generate(options: argparse.Namespace) -> None:
 
 
 def run_chat_command(options: argparse.Namespace) -> None:
+    """Run `chat`."""
     from gptlab.chat import run_chat
     from gptlab.data import ChatFormat
     from gptlab.decoding import ChatSession

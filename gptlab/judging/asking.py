@@ -42,6 +42,49 @@ class Answer:
         return getattr(self.text, "reason", "stop") == "length"
 
 
+@dataclass(frozen=True)
+class Report:
+    """What became of all entries: what reports of every kind count.
+
+    Attributes:
+        results: one for each entry, in order; each with a status, and with an error if that is "failed".
+        judge: who was asked; numbers of different judges cannot be compared.
+    """
+
+    results: tuple[Any, ...]
+    judge: str
+
+    @property
+    def n_total(self) -> int:
+        """How many entries there are."""
+        return len(self.results)
+
+    @property
+    def n_unparsed(self) -> int:
+        """Of how many the judge said something in which nothing could be read."""
+        return self._count("unparsed")
+
+    @property
+    def n_failed(self) -> int:
+        """At how many the server failed, or was not asked any more."""
+        return self._count("failed")
+
+    @property
+    def _first_error(self) -> str | None:
+        return next((result.error for result in self.results if result.error), None)
+
+    def _count(self, status: str) -> int:
+        return sum(result.status == status for result in self.results)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers alone, as JSON can hold them."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers and the results, as JSON can hold them."""
+        return {"summary": self.summary(), "results": [result.to_dict() for result in self.results]}
+
+
 def ask_all(
     judge: Judge,
     questions: Sequence[Messages],

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gptlab.judging.asking import Answer, Judge, ask_all, prepared
+from gptlab.judging.asking import Answer, Judge, Report, ask_all, prepared
 from gptlab.judging.parsing import Verdict, parse_verdict
 from gptlab.judging.prompts import Entry, check_responses, pairwise_messages
 from gptlab.judging.statistics import binomial_test
@@ -133,7 +133,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class PairwiseReport:
+class PairwiseReport(Report):
     """One set of responses, side A, against another, side B. `wins` and its like follow the convention "agreement".
 
     Attributes:
@@ -144,7 +144,6 @@ class PairwiseReport:
     """
 
     results: tuple[Pair, ...]
-    judge: str
     length_ratio: float | None
 
     def tally(self, convention: Convention = "agreement") -> Tally:
@@ -193,11 +192,6 @@ class PairwiseReport:
         return sum(judged) / len(judged) if judged else None
 
     @property
-    def n_total(self) -> int:
-        """How many entries there are."""
-        return len(self.results)
-
-    @property
     def n_judged(self) -> int:
         """How many have a verdict in both orders."""
         return self._count("judged")
@@ -207,39 +201,18 @@ class PairwiseReport:
         """How many have the same text on both sides; they are ties."""
         return self._count("identical")
 
-    @property
-    def n_unparsed(self) -> int:
-        """How many are left out because a reply holds no verdict."""
-        return self._count("unparsed")
-
-    @property
-    def n_failed(self) -> int:
-        """How many are left out because the server failed, or was not asked any more."""
-        return self._count("failed")
-
-    def _first_error(self) -> str:
-        errors = [pair.error for pair in self.results if pair.error]
-        return f"left out; the first: {errors[0]}" if errors else ""
-
-    def _count(self, status: str) -> int:
-        return sum(pair.status == status for pair in self.results)
-
     def summary(self) -> dict[str, Any]:
         """Return the numbers alone, as JSON can hold them."""
         names = ("judge", "n_total", "n_judged", "n_identical", "n_unparsed", "n_failed", "consistency", "length_ratio")
         numbers = {name: getattr(self, name) for name in names}
         return {**numbers, "agreement": self.tally().to_dict(), "lima": self.tally("lima").to_dict()}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers and the pairs, as JSON can hold them."""
-        return {"summary": self.summary(), "results": [pair.to_dict() for pair in self.results]}
-
     def __str__(self) -> str:
         rows = [
             ("judge", self.judge, ""),
             ("entries", f"{self.n_total:,}", f"{self.n_identical:,} with one response on both sides: ties"),
             ("unparsed", f"{self.n_unparsed:,}", "left out: a reply holds no verdict"),
-            ("failed", f"{self.n_failed:,}", self._first_error()),
+            ("failed", f"{self.n_failed:,}", f"left out; the first: {self._first_error}" if self._first_error else ""),
             ("orders agree", _share(self.consistency), ""),
             ("length, A to B", "-" if self.length_ratio is None else f"{self.length_ratio:.2f}", ""),
         ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from gptlab.judging.asking import Answer, Judge, ask_all, prepared
+from gptlab.judging.asking import Answer, Judge, Report, ask_all, prepared
 from gptlab.judging.parsing import parse_score
 from gptlab.judging.prompts import Messages, check_responses, score_prompt, sharper_score_prompt
 from gptlab.judging.statistics import Interval, bootstrap_interval
@@ -48,16 +48,15 @@ class Score:
 
 
 @dataclass(frozen=True)
-class ScoreReport:
+class ScoreReport(Report):
     """The scores of one set of responses.
 
     Attributes:
         results: one for each entry, in order.
-        judge: who scored; scores of different judges cannot be compared.
+        judge: who scored.
     """
 
     results: tuple[Score, ...]
-    judge: str
 
     @property
     def scores(self) -> list[int | None]:
@@ -65,24 +64,9 @@ class ScoreReport:
         return [result.score for result in self.results]
 
     @property
-    def n_total(self) -> int:
-        """How many entries there are."""
-        return len(self.results)
-
-    @property
     def n_scored(self) -> int:
         """How many have a score."""
         return self._count("scored")
-
-    @property
-    def n_unparsed(self) -> int:
-        """Of how many the judge said something, but no score."""
-        return self._count("unparsed")
-
-    @property
-    def n_failed(self) -> int:
-        """At how many the server failed, or was not asked any more."""
-        return self._count("failed")
 
     @property
     def mean(self) -> float | None:
@@ -112,18 +96,11 @@ class ScoreReport:
     def _found(self) -> list[int]:
         return [result.score for result in self.results if result.score is not None]
 
-    def _count(self, status: str) -> int:
-        return sum(result.status == status for result in self.results)
-
     def summary(self) -> dict[str, Any]:
         """Return the numbers alone, as JSON can hold them."""
         names = ("judge", "n_total", "n_scored", "n_unparsed", "n_failed", "mean", "mean_with_zeros", "histogram")
         numbers = {name: getattr(self, name) for name in names}
         return {**numbers, "interval": None if self.interval is None else list(self.interval)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers and the results, as JSON can hold them."""
-        return {"summary": self.summary(), "results": [result.to_dict() for result in self.results]}
 
     def __str__(self) -> str:
         spread = self.interval and f"{self.interval.low:.1f} to {self.interval.high:.1f} with 95 % (bootstrap)"
@@ -132,16 +109,12 @@ class ScoreReport:
             ("entries", f"{self.n_total:,}", ""),
             ("scored", f"{self.n_scored:,}", ""),
             ("unparsed", f"{self.n_unparsed:,}", ""),
-            ("failed", f"{self.n_failed:,}", self._first_error()),
+            ("failed", f"{self.n_failed:,}", f"the first: {self._first_error}" if self._first_error else ""),
             ("mean of the scored", _number(self.mean), spread or ""),
             ("mean, unparsed as 0", _number(self.mean_with_zeros), ""),
         ]
         lines = [f"{name:<19}  {value:>8}  {note}".rstrip() for name, value, note in rows]
         return "\n".join([*lines, "", *_bars(self.histogram)])
-
-    def _first_error(self) -> str:
-        errors = [result.error for result in self.results if result.error]
-        return f"the first: {errors[0]}" if errors else ""
 
 
 def score_responses(

@@ -127,7 +127,11 @@ class RemoteServer(ABC):
 
     def _client_options(self) -> dict[str, Any]:
         """Return what the HTTP client under an official one is made with."""
-        hooks = {"request": [self._start_clock], "response": [self._watch]}
+        me = weakref.proxy(self)  # the client must not keep alive whom it is closed with
+        hooks = {
+            "request": [lambda request: me._start_clock(request)],
+            "response": [lambda response: me._watch(response)],
+        }
         return {"event_hooks": hooks, "trust_env": not is_local(self.url)}
 
     def _opened(self, make: Callable[[], Any]) -> Any:
