@@ -13,7 +13,7 @@ demo: .venv/demo
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: .venv/dev
 	$(BIN)/python notebooks/build.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -90,6 +91,23 @@ def write_together(directory: str | Path, contents: Mapping[str, str | bytes], s
     finally:
         for leftover in waiting.values():
             leftover.unlink(missing_ok=True)
+
+
+def append_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a line of JSON to a file; where that fails, as on a full disk, no part of it stays.
+
+    Raises:
+        OSError: it fails.
+    """
+    content = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, 2)
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, "the disk is full")
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def check_writable(directory: str | Path) -> None:

@@ -15,10 +15,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
-from gptlab.servers.protocol import Messages, Reply, Server, ServerError, check_messages, question, reply_checked
+from gptlab.files import append_json
+from gptlab.servers.protocol import (
+    Messages,
+    Reply,
+    Server,
+    ServerError,
+    check_messages,
+    question,
+    reply_checked,
+    with_options,
+)
 
 BEGINNING = b'{"key": "'  # of every line, by which the rest of a killed run is told from somebody's file
 
@@ -62,7 +73,7 @@ class Cached:
         self.server, self.path = server, Path(path)
         self.name = name or server.name
         self.identity = dict(identity) if identity is not None else {"kind": "function", "model": name}
-        self.hits = 0
+        self._hits: list[int] = [0]  # in a list, like the rest, so that `with_options` shares it
         self._lock, self._locks = threading.Lock(), {}
         self._replies = {line["key"]: _reply(line) for line in _open_for_writing(self.path)}
 
@@ -80,7 +91,7 @@ class Cached:
         with asking:
             if key in self._replies:
                 with self._lock:
-                    self.hits += 1
+                    self._hits[0] += 1
                 return self._replies[key]
             began = time.monotonic()
             reply = reply_checked(self.server(messages), who=self.name)
@@ -90,6 +101,20 @@ class Cached:
                 _append(self.path, line)
                 self._replies[key] = reply
             return reply
+
+    @property
+    def hits(self) -> int:
+        """How many replies came from the file."""
+        return self._hits[0]
+
+    def with_options(self, **options: Any) -> Cached:
+        """Return the same server with other options over the same file; see `gptlab.servers.with_options`."""
+        server = with_options(self.server, **options)
+        if server is self.server:
+            return self
+        other = copy(self)
+        other.server, other.identity = server, dict(server.identity)
+        return other
 
     def close(self) -> None:
         """Close the server's connections, if it has any."""
@@ -236,15 +261,8 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
     Raises:
         ServerError: it fails.
     """
-    content = json.dumps(line, ensure_ascii=False).encode() + b"\n"
     try:
-        with _writing, path.open("ab", buffering=0) as file:
-            before = file.seek(0, 2)
-            try:
-                if file.write(content) != len(content):
-                    raise OSError("the disk is full")
-            except OSError:
-                file.truncate(before)
-                raise
+        with _writing:
+            append_json(path, line)
     except OSError as error:
         raise ServerError(f"cannot write to {path}: {error.strerror or error}", fatal=True) from None

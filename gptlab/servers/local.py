@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 from gptlab.servers.protocol import Messages, Reply, ServerError, check_messages, reply_checked
 
@@ -47,6 +49,16 @@ class LocalModel:
             "options": {"max_new_tokens": max_new_tokens},
         }
         self._lock = threading.Lock()  # one question at a time: the model has all the processors anyway
+
+    def with_options(self, *, max_tokens: int | None = None, **_: Any) -> LocalModel:
+        """Return the same model with another longest reply; see `gptlab.servers.with_options`.
+
+        It takes the most likely token whatever the other options say, and ends where it was tuned to.
+        """
+        other = copy(self)
+        other.max_new_tokens = max_tokens or self.max_new_tokens
+        other.identity = self.identity | {"options": {"max_new_tokens": other.max_new_tokens}}
+        return other
 
     def __call__(self, messages: Messages) -> Reply:
         """Return the reply to the last message.

@@ -81,7 +81,7 @@ class OllamaServer(RemoteServer):
             model, tidy_url(url, port=PORT, endings=endings), timeout=timeout, retries=retries, sleep=sleep
         )
         check_format(format)
-        self.options = checked_options(temperature, seed=seed, num_ctx=num_ctx, num_predict=num_predict)
+        self.options = checked_options(temperature=temperature, seed=seed, num_ctx=num_ctx, num_predict=num_predict)
         if num_ctx is not None and num_ctx <= ROOM:
             raise ValueError(f"num_ctx must be > {ROOM}, got {num_ctx}")
         self.format, self.think = dict(format) if isinstance(format, Mapping) else format, think
@@ -101,6 +101,9 @@ class OllamaServer(RemoteServer):
                     self._check_context(part.prompt_eval_count or 0)
                 ended = "length" if part.done_reason == "length" else "stop"
                 yield part.message.content or "", ended if part.done else None
+
+    def _own_name(self, option: str) -> str:
+        return "num_predict" if option == "max_tokens" else option
 
     def _check_context(self, read: int) -> None:
         """Raise ServerError if the question filled the context, as one does that was cut to fit."""

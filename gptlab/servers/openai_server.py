@@ -82,7 +82,7 @@ class OpenAIServer(RemoteServer):
             url += "/v1"
         super().__init__(model, url, timeout=timeout, retries=retries, sleep=sleep)
         check_format(format)
-        self.options = checked_options(temperature, seed=seed, max_tokens=max_tokens)
+        self.options = checked_options(temperature=temperature, seed=seed, max_tokens=max_tokens)
         self.identity = {"kind": "openai", "model": model, "url": self.url, "options": self.options}
         self.format, self._key_env = dict(format) if isinstance(format, Mapping) else format, api_key_env
         self.identity |= {"format": self.format}

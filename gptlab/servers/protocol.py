@@ -68,6 +68,30 @@ class Server(Protocol):
         ...
 
 
+OPTIONS = ("temperature", "top_p", "presence_penalty", "max_tokens", "stop", "seed")
+
+
+def with_options(server: Any, **options: Any) -> Any:
+    """Return the same server with other options, in its own words; the one that was given stays as it is.
+
+    Servers that know no options, such as a script, a recorded file or a function, are returned as they are: with them
+    the options decide nothing.
+
+    Args:
+        server: a server, or any function from messages to text.
+        options: temperature (0 takes the most likely token), top_p, presence_penalty, max_tokens (of the reply), stop
+            (a list of up to four texts at which a reply ends), seed. None says nothing about one.
+
+    Raises:
+        ValueError: there is no such option, or it is out of its range.
+    """
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise ValueError(f"no option is called {unknown[0]!r}; there are {', '.join(OPTIONS)}")
+    change = getattr(server, "with_options", None)
+    return server if change is None else change(**options)
+
+
 def check_messages(messages: Messages) -> list[dict[str, str]]:
     """Return the messages as plain dictionaries, each with role and content alone.
 

@@ -12,8 +12,9 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from gptlab.servers.addresses import goes_through_proxy, is_local
 from gptlab.servers.protocol import Messages, Reply, ServerError, check_messages, reply_checked, too_long
@@ -21,7 +22,10 @@ from gptlab.servers.retrying import TryAgain, ask_again, seconds_to_wait
 
 MOST_BYTES = 64 * 2**20  # of one reply; a token costs a few hundred of them on the wire
 CONNECT_SECONDS = 10.0
+MOST_STOPS = 4  # texts at which a reply ends; OpenAI's API takes no more
 MAY_PASS = {408, 409, 425, 429}  # these, and every status from 500 on
+
+RemoteServerType = TypeVar("RemoteServerType", bound="RemoteServer")
 
 
 class RemoteServer(ABC):
@@ -52,6 +56,7 @@ class RemoteServer(ABC):
         self.name = self.model = model
         self.url, self.timeout, self.retries, self.sleep = url, timeout, retries, sleep
         self.identity: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
         self._secrets: list[str] = []
 
     def __call__(self, messages: Messages) -> Reply:
@@ -75,6 +80,23 @@ class RemoteServer(ABC):
     def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self.close()
+
+    def with_options(self: RemoteServerType, **options: Any) -> RemoteServerType:
+        """Return the same server with other options; see `gptlab.servers.with_options`.
+
+        Raises:
+            ValueError: there is no such option, or it is out of its range.
+        """
+        checked = checked_options(**options)
+        other = copy(self)
+        other._made_from = self  # whose end would close the connections, which both use
+        other.options = self.options | {self._own_name(name): value for name, value in checked.items()}
+        other.identity = self.identity | {"options": other.options}
+        return other
+
+    def _own_name(self, option: str) -> str:
+        """Return what this kind of server calls an option."""
+        return option
 
     def close(self) -> None:
         """Close the connections; without this they are closed when the server is forgotten."""
@@ -238,19 +260,21 @@ def listed(names: Sequence[str] | None, longest: int = 10) -> str:
     return "it has " + (", ".join(names[:longest]) or "none") + rest
 
 
-def checked_options(temperature: float | None, **whole: int | None) -> dict[str, float | int]:
+def checked_options(**options: Any) -> dict[str, Any]:
     """Return the options that are not None.
 
     Raises:
-        ValueError: the temperature is no number >= 0, or another is no whole number.
+        ValueError: one is not in its range: a number for temperature, top_p and presence_penalty, up to four texts for
+            stop, and a whole number for all others.
     """
-    if temperature is not None and (not _is_number(temperature) or temperature < 0):
-        raise ValueError(f"temperature must be a number >= 0, or None, got {temperature!r}")
-    for name, value in whole.items():
-        if value is not None and not _is_whole(value):
-            raise ValueError(f"{name} must be a whole number, or None, got {value!r}")
-    chosen = {"temperature": None if temperature is None else float(temperature), **whole}
-    return {name: value for name, value in chosen.items() if value is not None}
+    for name, value in options.items():
+        if value is None:
+            continue
+        allowed, fits = _ALLOWED.get(name, ("a whole number", _is_whole))
+        if not fits(value):
+            raise ValueError(f"{name} must be {allowed}, or None, got {value!r}")
+    chosen = {name: float(value) if name in _FLOATS else value for name, value in options.items() if value is not None}
+    return chosen | ({"stop": list(chosen["stop"])} if "stop" in chosen else {})
 
 
 def _is_number(value: Any) -> bool:
@@ -259,6 +283,20 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_stops(value: Any) -> bool:
+    texts = isinstance(value, Sequence) and not isinstance(value, str) and 0 < len(value) <= MOST_STOPS
+    return texts and all(isinstance(one, str) and one for one in value)
+
+
+_FLOATS = ("temperature", "top_p", "presence_penalty")
+_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "temperature": ("a number >= 0", lambda value: _is_number(value) and value >= 0),
+    "top_p": ("a number in (0, 1]", lambda value: _is_number(value) and 0 < value <= 1),
+    "presence_penalty": ("a number in [-2, 2]", lambda value: _is_number(value) and -2 <= value <= 2),
+    "stop": (f"a list of 1 to {MOST_STOPS} texts", _are_stops),
+}
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Choosing instruction data: which entries are worth training on."""
