@@ -87,10 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     text = "show what is on this machine, what is missing, and how to mend it"
     doctor = command("doctor", _doctor, text, computes=False, waits=False)
     doctor.add_argument("--cache-dir", type=path, default=Path("checkpoints"), help="where models are kept")
-    text = "fetch a GPT-2 from the Hugging Face Hub, or from the mirror in HF_ENDPOINT"
+    text = "fetch a GPT-2 from the Hugging Face Hub, or from the mirror in HF_ENDPOINT; or Alpaca's 52,000 entries"
     download = command("download", _download, text, computes=False)
-    download.add_argument("name", help="124M, 355M, 774M, 1558M, gpt2-medium, distilgpt2 ... or owner/name")
+    names = "124M, 355M, 774M, 1558M, gpt2-medium, distilgpt2 ... or owner/name; alpaca or alpaca-cleaned"
+    download.add_argument("name", help=names)
     download.add_argument("--cache-dir", type=path, default=Path("checkpoints"), help="where it goes")
+    download.add_argument("--url", help="another address of Alpaca's file")
     _add_demo(command)
     add_finetune(command)
     add_answer(command)
@@ -137,8 +139,16 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _download(options: argparse.Namespace) -> None:
+    from gptlab.data.alpaca import SOURCES, fetch_alpaca
     from gptlab.weights.hub import download
 
+    if options.name in SOURCES:
+        print(SOURCES[options.name].terms, flush=True)
+        file = fetch_alpaca(options.name, options.cache_dir, url=options.url, progress=not options.quiet)
+        print(f"{options.name} is in {file}")
+        return
+    if options.url is not None:
+        raise ValueError(f"--url is for {' and '.join(SOURCES)}; for a model HF_ENDPOINT names a mirror")
     folder = download(options.name, options.cache_dir, progress=not options.quiet)
     print(f"{options.name} is in {folder}")
 
