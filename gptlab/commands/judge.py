@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.commands.arguments import MODEL, at_least, open_model, path, text
+from gptlab.commands.asking import MODEL_OF_THE_SOURCE, add_server, open_server
 
 if TYPE_CHECKING:
     from gptlab.servers import Server
-
-MODEL_OF_THE_SOURCE = "phi3"
 
 
 def add_judge(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -30,26 +29,9 @@ def add_judge(command: Callable[..., argparse.ArgumentParser]) -> None:
     judge.add_argument("--html", type=path, help="where a page to look through goes")
     judge.add_argument("--translation", action="store_true", help="measure BLEU and chrF, too")
     judge.add_argument("--perplexity-of", type=text, help=f"measure how well this model foresees the outputs: {MODEL}")
-    _add_server(judge)
-
-
-def _add_server(judge: argparse.ArgumentParser) -> None:
-    server = judge.add_argument_group("who judges")
-    server.add_argument(
-        "--server", type=text, help="ollama, openai (any server with its API), or a checkpoint; None: metrics alone"
-    )
-    server.add_argument("--model", type=text, help=f"of the server; None is {MODEL_OF_THE_SOURCE}, as in the source")
-    server.add_argument("--url", type=text, help="of the server; None is OLLAMA_HOST or this machine, or OpenAI's own")
-    server.add_argument("--api-key-env", type=text, default="OPENAI_API_KEY", help="the variable that holds the key")
+    server = add_server(judge, "who judges", model=MODEL_OF_THE_SOURCE, without="metrics alone")
     server.add_argument("--only", choices=("scores", "comparison"), help="with --against: not both")
-    server.add_argument("--workers", type=at_least(1), default=1, help="questions at the same time")
-    server.add_argument("--timeout", type=float, default=120.0, help="seconds for a whole reply")
-    server.add_argument(
-        "--temperature", type=_temperature, default=0.0, help="none leaves it to the server, as some models ask for"
-    )
-    server.add_argument("--context", type=at_least(1), default=2048, help="ollama: tokens of question and reply")
     server.add_argument("--cache", type=path, help="where replies are kept; None is beside --out, NAME.replies.jsonl")
-    server.add_argument("--replay", type=path, help="take all replies from such a file; nobody is asked")
 
 
 def run_judge(options: argparse.Namespace) -> None:
@@ -64,7 +46,7 @@ def run_judge(options: argparse.Namespace) -> None:
     beside = out.with_name(f"{out.name.removesuffix('.json')}.replies.jsonl")
     cache = (options.cache or beside) if options.server is not None and options.replay is None else None
     _check_files(options, out, cache)
-    server, judged = _opened(options, cache), {}
+    server, judged = open_server(options, cache), {}
     metrics = [_measure(side, options) for side in sides]
     if options.perplexity_of is not None:
         metrics[0]["perplexity"] = _perplexity(sides[0], options)
@@ -91,10 +73,6 @@ def run_judge(options: argparse.Namespace) -> None:
     if options.html is not None:
         write_page(report, options.html)
         print(f"{options.html} shows it, in any browser")
-
-
-def _temperature(value: str) -> float | None:
-    return None if value == "none" else float(value)
 
 
 class _Side(NamedTuple):
@@ -181,34 +159,6 @@ def _perplexity(side: _Side, options: argparse.Namespace) -> dict[str, Any]:
     note = f"of the outputs, {bits}{found.measured:,} measured, {len(found.too_long):,} too long"
     print(f"{'perplexity':<19}  {found.perplexity:>8.2f}  {note}\n")
     return found._asdict()
-
-
-def _opened(options: argparse.Namespace, cache: Path | None) -> Server | None:
-    """Return who is asked; None for nobody.
-
-    Raises:
-        ValueError: the settings fit no server.
-    """
-    from gptlab.servers import Cached, LocalModel, OllamaServer, OpenAIServer, Recorded
-
-    if options.replay is not None:
-        return Recorded(options.replay, server=options.server, model=options.model)
-    if options.server is None:
-        return None
-    if options.server == "ollama":
-        limits = {"num_ctx": options.context, "temperature": options.temperature, "timeout": options.timeout}
-        return Cached(OllamaServer(options.model or MODEL_OF_THE_SOURCE, options.url, **limits), cache)
-    if options.server == "openai":
-        if options.model is None:
-            raise ValueError("--server openai needs --model, the name that the server calls it by")
-        where = {} if options.url is None else {"base_url": options.url}
-        limits = {"api_key_env": options.api_key_env, "temperature": options.temperature, "timeout": options.timeout}
-        return Cached(OpenAIServer(options.model, **where, **limits), cache)
-    if not Path(options.server).is_dir():
-        raise ValueError(f"--server must be ollama, openai or the folder of a checkpoint, got {options.server!r}")
-    if options.model is not None or options.url is not None:
-        raise ValueError("--model and --url are for --server ollama and openai")
-    return Cached(LocalModel(options.server, device=options.device), cache)
 
 
 def _judge(sides: list[_Side], numbers: list[int], server: Server, options: argparse.Namespace) -> dict[str, Any]:
