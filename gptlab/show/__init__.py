@@ -1,8 +1,11 @@
 """Pictures: each function returns its figure, or what a notebook shows in colour, and writes nothing by itself."""
 
 from gptlab.show.attention import plot_attention
+from gptlab.show.attention_grid import plot_attention_grid
+from gptlab.show.consistency import plot_consistency
 from gptlab.show.figure import COLORS, can_draw, new_axes, new_figure, to_png
 from gptlab.show.learning_rates import plot_learning_rates
+from gptlab.show.logit_lens import plot_logit_lens
 from gptlab.show.loss_rules import show_loss_rules
 from gptlab.show.losses import plot_losses
 from gptlab.show.next_tokens import plot_choices, plot_next_tokens
@@ -10,6 +13,7 @@ from gptlab.show.ranks import plot_ranks
 from gptlab.show.scores import plot_outcomes, plot_scores
 from gptlab.show.stages import plot_stages
 from gptlab.show.targets import Targets, show_targets
+from gptlab.show.token_shift import plot_token_shift, show_token_shift
 from gptlab.show.tokens import token_labels, token_text
 
 __all__ = [
@@ -19,16 +23,21 @@ __all__ = [
     "new_axes",
     "new_figure",
     "plot_attention",
+    "plot_attention_grid",
     "plot_choices",
+    "plot_consistency",
     "plot_learning_rates",
+    "plot_logit_lens",
     "plot_losses",
     "plot_next_tokens",
     "plot_outcomes",
     "plot_ranks",
     "plot_scores",
     "plot_stages",
+    "plot_token_shift",
     "show_loss_rules",
     "show_targets",
+    "show_token_shift",
     "to_png",
     "token_labels",
     "token_text",
