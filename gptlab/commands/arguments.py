@@ -32,6 +32,17 @@ def text(value: str) -> str:
     return value
 
 
+def share(value: str) -> float:
+    """Read a share, more than nothing and less than all."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 1, got {value!r}")
+    return number
+
+
 def path(value: str) -> Path:
     """Read a path that is not empty."""
     return Path(text(value))

@@ -6,11 +6,11 @@ import argparse
 import random
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.commands.arguments import MODEL, at_least, open_model, path, text
 from gptlab.commands.asking import MODEL_OF_THE_SOURCE, add_server, open_server
+from gptlab.commands.written import check_written
 
 if TYPE_CHECKING:
     from gptlab.servers import Server
@@ -45,7 +45,8 @@ def run_judge(options: argparse.Namespace) -> None:
     out = options.out or options.responses.with_name(f"{options.responses.stem}.judged.json")
     beside = out.with_name(f"{out.name.removesuffix('.json')}.replies.jsonl")
     cache = (options.cache or beside) if options.server is not None and options.replay is None else None
-    _check_files(options, out, cache)
+    read = [file for file in (options.responses, options.against, options.replay) if file is not None]
+    check_written({"--out": out, "--html": options.html, "--cache": cache}, read)
     server, judged = open_server(options, cache), {}
     metrics = [_measure(side, options) for side in sides]
     if options.perplexity_of is not None:
@@ -113,24 +114,6 @@ def _sides(options: argparse.Namespace) -> tuple[list[_Side], list[int]]:
     if options.samples is not None and options.samples < count:
         numbers = sorted(random.Random(options.seed).sample(numbers, options.samples))
     return [side._replace(entries=[side.entries[number - 1] for number in numbers]) for side in sides], numbers
-
-
-def _check_files(options: argparse.Namespace, out: Path, cache: Path | None) -> None:
-    """Make sure before long work that the results can be written, and over nothing else."""
-    from gptlab.files import check_writable
-
-    read = [file.resolve() for file in (options.responses, options.against, options.replay) if file is not None]
-    written = {"--out": out, "--html": options.html, "--cache": cache}
-    for option, file in written.items():
-        if file is None:
-            continue
-        if file.resolve() in read:
-            raise ValueError(f"{option} must be another file than those that are read, got {file}")
-        if file.is_dir():
-            raise IsADirectoryError(f"{option} must name a file, {file} is a directory")
-        check_writable(file.parent)
-    if len({file.resolve() for file in written.values() if file is not None}) < sum(map(bool, written.values())):
-        raise ValueError("--out, --html and --cache must be different files")
 
 
 def _measure(side: _Side, options: argparse.Namespace) -> dict[str, Any]:
