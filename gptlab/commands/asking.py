@@ -15,7 +15,7 @@ MODEL_OF_THE_SOURCE = "phi3"
 
 
 def add_server(
-    parser: argparse.ArgumentParser, title: str, *, model: str, without: str | None = None
+    parser: argparse.ArgumentParser, title: str, *, model: str, without: str | None = None, context: int = 2048
 ) -> argparse._ArgumentGroup:
     """Add the options that `open_server` takes.
 
@@ -24,6 +24,7 @@ def add_server(
         title: of these options in its help.
         model: of Ollama, where none is named.
         without: what the command does when no server is named; None if it needs one.
+        context: tokens of question and reply, for Ollama.
     """
     group = parser.add_argument_group(title)
     kinds = "ollama, openai (any server with its API), or a checkpoint"
@@ -36,7 +37,7 @@ def add_server(
     group.add_argument(
         "--temperature", type=_temperature, default=0.0, help="none leaves it to the server, as some models ask for"
     )
-    group.add_argument("--context", type=at_least(1), default=2048, help="ollama: tokens of question and reply")
+    group.add_argument("--context", type=at_least(1), default=context, help="ollama: tokens of question and reply")
     group.add_argument("--replay", type=path, help="take all replies from such a file; nobody is asked")
     return group
 

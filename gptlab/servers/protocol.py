@@ -135,7 +135,7 @@ def reply_checked(text: Any, reason: Literal["stop", "length"] = "stop", *, who:
 
     Raises:
         TypeError: it is no text.
-        ServerError: it is empty, or longer than any reply.
+        ServerError: it is empty, longer than any reply, or holds what UTF-8 cannot write.
     """
     if not isinstance(text, str):
         raise TypeError(f"{who} must reply with text, got {text!r:.80}")
@@ -144,6 +144,10 @@ def reply_checked(text: Any, reason: Literal["stop", "length"] = "stop", *, who:
         raise ServerError(f"{who} sent an empty reply{cut}")
     if len(text) > LONGEST_REPLY:
         raise too_long(who)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a character, escaped in JSON
+        raise ServerError(f"{who} sent a reply that is no text: UTF-8 cannot write {text[error.start]!r}") from None
     return text if isinstance(text, Reply) else Reply(text, reason)
 
 

@@ -5,6 +5,7 @@ from gptlab.show.attention_grid import plot_attention_grid
 from gptlab.show.consistency import plot_consistency
 from gptlab.show.figure import COLORS, can_draw, new_axes, new_figure, to_png
 from gptlab.show.learning_rates import plot_learning_rates
+from gptlab.show.lineage import plot_lineage
 from gptlab.show.logit_lens import plot_logit_lens
 from gptlab.show.loss_rules import show_loss_rules
 from gptlab.show.losses import plot_losses
@@ -27,6 +28,7 @@ __all__ = [
     "plot_choices",
     "plot_consistency",
     "plot_learning_rates",
+    "plot_lineage",
     "plot_logit_lens",
     "plot_losses",
     "plot_next_tokens",

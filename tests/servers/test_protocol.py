@@ -82,3 +82,8 @@ def test_replies_that_are_none():
         reply_checked("", "length", who="judge")
     with pytest.raises(ServerError, match=f"more than {protocol.LONGEST_REPLY:,} characters"):
         reply_checked("8" * (protocol.LONGEST_REPLY + 1), who="judge")
+
+
+def test_half_a_character_is_no_reply():
+    with pytest.raises(ServerError, match=r"phi3 sent a reply that is no text: UTF-8 cannot write '\\ud83d'"):
+        reply_checked("Yes \ud83d", who="phi3")
