@@ -162,7 +162,7 @@ def parse_score(text: str) -> int | None:
     >>> parse_score("8/10"), parse_score("-5"), parse_score("Score: 85, no, score: 20")
     (None, None, None)
     """
-    answer = _strip(text)
+    answer = plain_answer(text)
     if answer is None or _OTHER_SCALE.search(answer):
         return None
     answer = _blot_out(answer)
@@ -183,7 +183,7 @@ def parse_verdict(text: str) -> Verdict | None:
     >>> parse_verdict("[[A]] would be too kind, and [[C]] unjust. [[B]]")
     'B'
     """
-    answer = _strip(text)
+    answer = plain_answer(text)
     if answer is None:
         return None
     if last := _ALONE_AT_THE_END.search(answer) or _LETTER.fullmatch(answer):
@@ -193,7 +193,7 @@ def parse_verdict(text: str) -> Verdict | None:
     return _MEANING[chosen.pop()] if len(chosen) == 1 else None
 
 
-def _strip(text: str) -> str | None:
+def plain_answer(text: str) -> str | None:
     """Return what follows the thinking, written plainly and in lower case; None if that is no single short answer.
 
     Models whose template opens the thinking give its end alone; one that was cut short gives its beginning alone.

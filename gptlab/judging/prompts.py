@@ -66,7 +66,7 @@ def sharper_score_prompt(entry: Entry, response: str) -> str:
     return (
         "You grade how well a response does what a task asks for. "
         f"{_ONLY_MATERIAL}\n\n"
-        + _in_blocks({"Task": format_input(entry), "Correct answer": entry["output"], "Response to grade": response})
+        + in_blocks({"Task": format_input(entry), "Correct answer": entry["output"], "Response to grade": response})
         + "\n\n0 means that the response is useless or missing, 100 that it is as good as the correct answer. "
         "Write one whole number from 0 to 100 and nothing else: no words, no sign, no fraction."
     )
@@ -91,7 +91,7 @@ def pairwise_messages(entry: Entry, first: str, second: str) -> Messages:
         "Give your reasons in a few sentences. Then write your verdict on the last line, in exactly this form: "
         "[[A]] if A is better, [[B]] if B is better, [[C]] if neither is."
     )
-    user = _in_blocks({"Task": format_input(entry), "Response A": first, "Response B": second})
+    user = in_blocks({"Task": format_input(entry), "Response A": first, "Response B": second})
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
@@ -135,7 +135,7 @@ def _in_line(texts: Sequence[str]) -> list[str]:
     return [f"{fence}{space}{text}{space}{fence}" for text in texts]
 
 
-def _in_blocks(texts: Mapping[str, str]) -> str:
+def in_blocks(texts: Mapping[str, str]) -> str:
     """Return titles with their texts between fences on lines of their own, all of one length."""
     fence = "`" * max(longest_run(list(texts.values())) + 1, SHORTEST_BLOCK_FENCE)
     return "\n\n".join(f"{title}:\n{fence}\n{text}\n{fence}" for title, text in texts.items())

@@ -11,6 +11,7 @@ from gptlab.show.loss_rules import show_loss_rules
 from gptlab.show.losses import plot_losses
 from gptlab.show.next_tokens import plot_choices, plot_next_tokens
 from gptlab.show.ranks import plot_ranks
+from gptlab.show.report_card import plot_report_card
 from gptlab.show.scores import plot_outcomes, plot_scores
 from gptlab.show.stages import plot_stages
 from gptlab.show.targets import Targets, show_targets
@@ -34,6 +35,7 @@ __all__ = [
     "plot_next_tokens",
     "plot_outcomes",
     "plot_ranks",
+    "plot_report_card",
     "plot_scores",
     "plot_stages",
     "plot_token_shift",

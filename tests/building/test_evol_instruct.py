@@ -113,7 +113,7 @@ CASES = [
     ({"evolve": ServerError("no reply within 5 s")}, "failed", "no reply within 5 s", 1),
     ({"answer": ServerError("too long")}, "failed", "too long", 2),
     ({"equal": " "}, "failed", "scripted sent an empty reply", 3),
-    ({"evolve": "half \ud83d"}, "failed", "the reply cannot be written down: ", 1),
+    ({"evolve": "half \ud83d"}, "failed", "scripted sent a reply that is no text", 1),
 ]
 
 
