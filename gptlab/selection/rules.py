@@ -130,8 +130,8 @@ def apply_rules(entries: Sequence[Entry], rules: Sequence[Rule] | None = None, *
     >>> print(apply_rules(entries, lima_rules(shortest=1)))
                       dropped    left  for example
     all entries                     4
-    at least 1              1       3  ''
-    at most 4096            0       3
+    length >= 1             1       3  ''
+    length <= 4096          0       3
     no first person         1       2  'I say hello.'
     no other answers        0       2
     no markup               0       2
@@ -166,8 +166,8 @@ def lima_rules(shortest: int = SHORTEST, longest: int = LONGEST) -> list[Rule]:
     check_count(shortest, "shortest", 0)
     check_count(longest, "longest", shortest)
     return [
-        Rule(f"at least {shortest}", lambda entry: len(entry["output"]) >= shortest),
-        Rule(f"at most {longest}", lambda entry: len(entry["output"]) <= longest),
+        Rule(f"length >= {shortest}", lambda entry: len(entry["output"]) >= shortest),
+        Rule(f"length <= {longest}", lambda entry: len(entry["output"]) <= longest),
         Rule("no first person", lambda entry: no_first_person(entry["output"])),
         Rule("no other answers", lambda entry: no_other_answers(entry["output"])),
         Rule("no markup", lambda entry: no_markup(entry["output"])),

@@ -110,18 +110,18 @@ def test_the_first_broken_rule_is_blamed_and_every_entry_is_accounted_for():
     entries = [entry("x" * 10), entry("x" * 3), entry("I" * 3), entry("so say I, at last"), entry("y" * 21)]
     report = apply_rules(entries, lima_rules(shortest=4, longest=20))
     assert report.kept == [0]
-    assert report.rejected == [(1, "at least 4"), (2, "at least 4"), (3, "no first person"), (4, "at most 20")]
+    assert report.rejected == [(1, "length >= 4"), (2, "length >= 4"), (3, "no first person"), (4, "length <= 20")]
     assert report.dropped == {
-        "at least 4": 2,
-        "at most 20": 1,
+        "length >= 4": 2,
+        "length <= 20": 1,
         "no first person": 1,
         "no other answers": 0,
         "no markup": 0,
     }
-    assert report.examples["at least 4"] == ["xxx", "III"]
-    assert report.to_dict()["rejected"][0] == [1, "at least 4"]
+    assert report.examples["length >= 4"] == ["xxx", "III"]
+    assert report.to_dict()["rejected"][0] == [1, "length >= 4"]
     lines = str(report).splitlines()
-    assert lines[2].split() == ["at", "least", "4", "2", "3", "'xxx'"]
+    assert lines[2].split() == ["length", ">=", "4", "2", "3", "'xxx'"]
 
 
 def test_the_order_of_the_rules_changes_who_is_blamed_and_not_who_stays():
