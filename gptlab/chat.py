@@ -10,6 +10,7 @@ from typing import Any
 from gptlab.decoding import ChatSession, Streamed
 
 HELP = """/clear             forget everything that was said
+/correct TEXT      put TEXT in the place of the last answer
 /save FILE         write the conversation as JSON
 /load FILE         go on with a conversation from a file
 /settings          how answers are written
@@ -93,6 +94,11 @@ def _obey(session: ChatSession, line: str, remembers: bool, tell: Callable[..., 
     elif name == "/clear":
         session.clear()
         tell("(cleared)")
+    elif name == "/correct":
+        if not rest:
+            raise ValueError("/correct needs the right answer")
+        session.correct(rest)
+        tell("(corrected)")
     elif name in ("/save", "/load"):
         if not rest:
             raise ValueError(f"{name} needs a file")

@@ -12,8 +12,10 @@ from command_line import fails, run, tree
 
 from gptlab import __main__ as cli
 from gptlab import demo
+from gptlab.building import entries_from_corrections
+from gptlab.chat import run_chat
 from gptlab.data import ConversationDataset, find_format, load_entries
-from gptlab.decoding import Response
+from gptlab.decoding import ChatSession, Response
 from gptlab.training import finetune, gradients, loop
 from gptlab.training.finetune import _split
 from gptlab.weights import load_checkpoint
@@ -598,3 +600,28 @@ def test_a_finetuning_that_cannot_fit_is_refused_before_it_writes(checkpoint_dir
     assert "does not fit, 976.6 KiB are free" in error
     assert "this would fit: recompute=False and micro_batches=" in error
     assert not (tmp_path / "o").exists()
+
+
+def test_a_corrected_chat_becomes_entries(checkpoint_dir, tmp_path):
+    told, saved = [], tmp_path / "said.json"
+    model, tokenizer, _ = load_checkpoint(checkpoint_dir)
+    session = ChatSession(model, tokenizer, "plain", max_new_tokens=5)
+    right = "I am Yanqi. 我是雁栖。"
+    lines = iter(["/correct too early", "Who are you?", "/correct", f"/correct {right}", "And now?", f"/save {saved}"])
+
+    def read(prompt):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    run_chat(session, read=read, tell=lambda *text, **_: told.append(" ".join(text)))
+    assert told[1] == "(there is no answer to correct: nothing was said yet)"
+    assert "(/correct needs the right answer)" in told and "(corrected)" in told
+    first, second = entries_from_corrections(saved)
+    assert (first["instruction"], first["output"]) == ("Who are you?", right)
+    assert second["history"] == [["Who are you?", right]]
+    fresh = ChatSession(model, tokenizer, "plain", max_new_tokens=5)
+    fresh.turns = list(session.turns[:1])
+    list(fresh.ask("And now?"))
+    assert fresh.turns == session.turns  # the second answer was given after the corrected one

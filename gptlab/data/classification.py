@@ -60,7 +60,7 @@ def load_labelled(
     """
     kind = Path(path).suffix.lower()
     if kind in (".csv", ".tsv"):
-        rows: Iterable[tuple[str, Mapping[str, Any]]] = _table_rows(path, [text, label], columns)
+        rows: Iterable[tuple[str, Mapping[str, Any]]] = table_rows(path, [text, label], columns)
     elif kind in (".json", ".jsonl"):
         entries = load_entries(path, needs=[text, label])
         rows = ((f"{path}: entry {number}", entry) for number, entry in enumerate(entries, start=1))
@@ -72,7 +72,7 @@ def load_labelled(
     return labelled
 
 
-def _table_rows(
+def table_rows(
     path: str | Path, needs: Sequence[str], columns: Sequence[str] | None
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Give every row with the place where it stands; an empty line is none."""

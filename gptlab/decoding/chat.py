@@ -7,6 +7,7 @@ left moves and must be read anew.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,18 @@ class ChatSession:
         longest = settings.pop("max_new_tokens", LONGEST_ANSWER)
         generate(self.model, [], max_new_tokens=longest, **settings)  # looks at the values
         self.max_new_tokens, self.choices = longest, settings
+
+    def correct(self, answer: str) -> None:
+        """Put another answer in the place of the last one; the conversation goes on as if the model had given it.
+
+        Raises:
+            ValueError: nothing was said yet, or the answer is empty or broken text; nothing is changed.
+        """
+        if not self.turns:
+            raise ValueError("there is no answer to correct: nothing was said yet")
+        corrected = [*self.turns[:-1], replace(self.turns[-1], assistant=answer)]
+        Conversation(corrected, self.system)  # looks at the text
+        self.turns = corrected
 
     def settings(self) -> dict[str, Any]:
         """Return how answers are written."""
