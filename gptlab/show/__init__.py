@@ -13,6 +13,7 @@ from gptlab.show.next_tokens import plot_choices, plot_next_tokens
 from gptlab.show.ranks import plot_ranks
 from gptlab.show.report_card import plot_report_card
 from gptlab.show.scores import plot_outcomes, plot_scores
+from gptlab.show.selected_points import plot_selected_points
 from gptlab.show.stages import plot_stages
 from gptlab.show.targets import Targets, show_targets
 from gptlab.show.token_shift import plot_token_shift, show_token_shift
@@ -37,6 +38,7 @@ __all__ = [
     "plot_ranks",
     "plot_report_card",
     "plot_scores",
+    "plot_selected_points",
     "plot_stages",
     "plot_token_shift",
     "show_loss_rules",
