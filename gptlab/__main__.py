@@ -1,4 +1,4 @@
-"""The command line: `gptlab demo | doctor | download | finetune | generate | chat | judge | export`.
+"""The command line: `gptlab demo | doctor | download | build | select | finetune | generate | chat | judge | export`.
 
 `python -m gptlab` is the same.
 
@@ -21,9 +21,11 @@ from gptlab import __version__
 from gptlab.commands.alpaca_lora import from_alpaca_lora
 from gptlab.commands.answer import add_answer
 from gptlab.commands.arguments import at_least, path
+from gptlab.commands.build import add_build
 from gptlab.commands.export import add_export
 from gptlab.commands.finetune import add_finetune
 from gptlab.commands.judge import add_judge
+from gptlab.commands.select import add_select
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     add_finetune(command)
     add_answer(command)
     add_judge(command)
+    add_build(command)
+    add_select(command)
     add_export(command)
     return parser
 

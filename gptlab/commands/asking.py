@@ -15,7 +15,14 @@ MODEL_OF_THE_SOURCE = "phi3"
 
 
 def add_server(
-    parser: argparse.ArgumentParser, title: str, *, model: str, without: str | None = None, context: int = 2048
+    parser: argparse.ArgumentParser,
+    title: str,
+    *,
+    model: str,
+    without: str | None = None,
+    context: int = 2048,
+    temperature: float = 0.0,
+    workers: bool = True,
 ) -> argparse._ArgumentGroup:
     """Add the options that `open_server` takes.
 
@@ -25,6 +32,8 @@ def add_server(
         model: of Ollama, where none is named.
         without: what the command does when no server is named; None if it needs one.
         context: tokens of question and reply, for Ollama.
+        temperature: where none is named.
+        workers: whether the command can ask several questions at the same time.
     """
     group = parser.add_argument_group(title)
     kinds = "ollama, openai (any server with its API), or a checkpoint"
@@ -32,10 +41,14 @@ def add_server(
     group.add_argument("--model", type=text, help=f"of the server; None is {model}")
     group.add_argument("--url", type=text, help="of the server; None is OLLAMA_HOST or this machine, or OpenAI's own")
     group.add_argument("--api-key-env", type=text, default="OPENAI_API_KEY", help="the variable that holds the key")
-    group.add_argument("--workers", type=at_least(1), default=1, help="questions at the same time")
+    if workers:
+        group.add_argument("--workers", type=at_least(1), default=1, help="questions at the same time")
     group.add_argument("--timeout", type=float, default=120.0, help="seconds for a whole reply")
     group.add_argument(
-        "--temperature", type=_temperature, default=0.0, help="none leaves it to the server, as some models ask for"
+        "--temperature",
+        type=_temperature,
+        default=temperature,
+        help="none leaves it to the server, as some models ask for",
     )
     group.add_argument("--context", type=at_least(1), default=context, help="ollama: tokens of question and reply")
     group.add_argument("--replay", type=path, help="take all replies from such a file; nobody is asked")
@@ -92,7 +105,10 @@ def _named(options: argparse.Namespace) -> Any:
 
 
 def _temperature(value: str) -> float | None:
-    return None if value == "none" else float(value)
+    try:
+        return None if value == "none" else float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, or none, got {value!r}") from None
 
 
 def _price(value: str) -> tuple[float, float]:
