@@ -59,7 +59,10 @@ def one_text(model: GPTModel, ids: Sequence[int] | Tensor) -> Tensor:
     Raises:
         ValueError: they are not those of one text, or are none.
     """
-    row = torch.as_tensor(ids)
+    try:
+        row = torch.as_tensor(ids)
+    except (TypeError, ValueError):
+        raise ValueError(f"ids must be the token ids of one text, (T,), got {ids!r:.80}") from None
     row = row[0] if row.dim() == 2 and len(row) == 1 else row
     if row.dim() != 1 or not len(row) or row.is_floating_point():
         raise ValueError(f"ids must be the token ids of one text, (T,), got shape {tuple(row.shape)} of {row.dtype}")

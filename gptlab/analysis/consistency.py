@@ -24,6 +24,7 @@ import random
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,7 +299,8 @@ def _answer(question: Question) -> int | None:
     answer, count = question.get("answer"), len(question["options"])
     if isinstance(answer, str) and len(answer) == 1:
         answer = LETTERS.find(answer.upper())
-    return answer if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < count else None
+    whole = isinstance(answer, Integral) and not isinstance(answer, bool)
+    return int(answer) if whole and 0 <= answer < count else None
 
 
 def _between(chance: Any) -> str:

@@ -72,7 +72,8 @@ def logit_lens(
         raise ValueError(f"top must be in [1, {V}], the vocabulary, got {top}")
     if targets is not None:
         targets = torch.as_tensor(targets, device=row.device)
-        if targets.shape != row[0].shape or not ((targets >= 0) & (targets < V)).all():
+        whole = not targets.is_floating_point()
+        if not whole or targets.shape != row[0].shape or not ((targets >= 0) & (targets < V)).all():
             raise ValueError(
                 f"targets must be {row.shape[1]} ids in [0, {V}), one for each place, got {targets.tolist()}"
             )

@@ -9,6 +9,7 @@ Source: Mikolov et al. 2013, arXiv 1301.3781.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -40,8 +41,8 @@ def nearest_tokens(model: GPTModel, tokenizer: Any, token: int | str | Tensor, k
         k: how many.
 
     Raises:
-        ValueError: the text is not one token, the id is outside the vocabulary, the vector is of another length, or k
-            is out of its range.
+        ValueError: the text is not one token, the id is outside the vocabulary, the vector is of another length or
+            not finite, or k is out of its range.
     """
     tokenizer, weight = as_tokenizer(tokenizer), model.tok_emb.weight[: model.cfg.vocab_size].float()  # (V, D)
     if isinstance(token, str):
@@ -50,14 +51,16 @@ def nearest_tokens(model: GPTModel, tokenizer: Any, token: int | str | Tensor, k
             pieces = [token_text(tokenizer, each) for each in ids]
             raise ValueError(f"{token!r} must be one token, got {len(ids)}: {pieces}; name one of them")
         token = ids[0]
-    itself = token if isinstance(token, int) else None
+    itself = int(token) if isinstance(token, Integral) else None
     if itself is not None and not 0 <= itself < len(weight):
         raise ValueError(f"token must be in [0, {len(weight)}), got {itself}")
     if not 1 <= k < len(weight):
         raise ValueError(f"k must be in [1, {len(weight) - 1}], the other tokens, got {k}")
-    vector = weight[itself] if itself is not None else token.to(weight)
+    vector = weight[itself] if itself is not None else torch.as_tensor(token).to(weight)
     if vector.shape != weight.shape[1:]:
         raise ValueError(f"a vector must have the model's width, ({weight.shape[1]},), got {tuple(vector.shape)}")
+    if not torch.isfinite(vector).all():
+        raise ValueError("a vector must be finite, and this one is not")
     cosines = F.normalize(weight, dim=1) @ F.normalize(vector, dim=0)  # (V,)
     if itself is not None:
         cosines[itself] = float("-inf")

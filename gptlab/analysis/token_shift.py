@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,13 +105,16 @@ def token_shift(
 
     Raises:
         ValueError: the models have different vocabularies; there are no prompts, or not as many responses; an entry is
-            not one; texts come without tokenizer and template, or `base_prompt` with ids; a setting is below 1; no
-            answer has a token; or a model's logits are not finite.
+            not one; texts come without tokenizer and template, or `base_prompt` with ids; `base_prompt` returns no
+            text; a response holds an id outside the vocabulary; a setting is below 1; no answer has a token; or a
+            model's logits are not finite.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size), ("chunk", chunk)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, got {value}")
-    if not prompts or (responses is not None and len(responses) != len(prompts)):
+    if isinstance(prompts, str | Mapping):
+        raise ValueError(f"prompts must be a list, got one prompt alone: {prompts!r:.80}")
+    if not len(prompts) or (responses is not None and len(responses) != len(prompts)):
         count = "" if responses is None else f" and {len(responses)} responses"
         raise ValueError(f"need prompts, and one response for each if there are any, got {len(prompts)} prompts{count}")
     sides = _settle(base, tuned, tokenizer, template)
@@ -122,7 +126,7 @@ def token_shift(
         written = iter(_answer(sides, readable, max_new_tokens, batch_size, progress))
         answers = [next(written) if fit else [] for fit in fits]
     else:
-        answers = [_read_answer(sides, response) for response in responses]
+        answers = [_read_answer(sides, response, number) for number, response in enumerate(responses, start=1)]
     rows = [_Row(*pair, answer) for pair, answer in zip(pairs, answers)]
     found = _measure(sides, rows, fits, context, batch_size=batch_size, chunk=chunk, progress=progress)
     if not any(answer.length for answer in found):
@@ -174,7 +178,8 @@ def _read_prompt(
     sides: _Sides, prompt: Any, number: int, base_prompt: Callable[[Mapping[str, Any]], str] | None
 ) -> tuple[list[int], list[int]]:
     """Return the ids that the base and the tuned model read before an answer."""
-    if not isinstance(prompt, str | Mapping) and all(isinstance(token, int) for token in prompt):
+    prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt  # ids in an array or a tensor
+    if not isinstance(prompt, str | Mapping) and all(isinstance(token, Integral) for token in prompt):
         if base_prompt is not None:
             raise ValueError(f"base_prompt makes a prompt of an entry, got ids as prompt {number}")
         if not len(prompt):
@@ -188,7 +193,12 @@ def _read_prompt(
     else:
         check_entry(entry, f"prompt {number}", needs=["instruction"])
     ids = prompt_ids(sides.template, entry, sides.tokenizer)
-    return ids if base_prompt is None else sides.tokenizer.encode_ordinary(base_prompt(entry)), ids
+    if base_prompt is None:
+        return ids, ids
+    text = base_prompt(entry)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"base_prompt must return a text that is not empty, got {text!r:.80} for prompt {number}")
+    return sides.tokenizer.encode_ordinary(text), ids
 
 
 def _answer(
@@ -211,13 +221,16 @@ def _answer(
     return [answer.ids + [END] * (answer.reason == "stop" and "stop" not in ends) for answer in written]
 
 
-def _read_answer(sides: _Sides, response: str | Sequence[int]) -> list[int]:
+def _read_answer(sides: _Sides, response: str | Sequence[int], number: int) -> list[int]:
     ends = sides.ends()
     if isinstance(response, str):
         if sides.tokenizer is None:
             raise ValueError(NO_TOKENIZER)
         return sides.tokenizer.encode_ordinary(response) + [END] * (bool(ends) and "stop" not in ends)
-    return list(response)
+    ids, V = [int(token) for token in response], sides.tuned.cfg.vocab_size
+    if wrong := [token for token in ids if not 0 <= token < V]:
+        raise ValueError(f"response {number} must hold ids in [0, {V}), the vocabulary, got {wrong[0]}")
+    return ids
 
 
 @torch.no_grad()

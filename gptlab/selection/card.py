@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +249,11 @@ def _rejections(rejected: Any) -> dict[str, int] | None:
         if not all(isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2 for one in counts):
             raise ValueError(f"a list of what was rejected must hold (index, reason), got {counts!r:.80}")
         counts = dict(Counter(str(reason) for _, reason in counts).most_common())
-    if not isinstance(counts, Mapping) or not all(isinstance(count, int) and count >= 0 for count in counts.values()):
+    if not isinstance(counts, Mapping) or not all(isinstance(one, Integral) and one >= 0 for one in counts.values()):
         raise ValueError(
             f"what was rejected must be reason -> how many, (index, reason) pairs, or a report, got {rejected!r:.80}"
         )
-    return {str(reason): count for reason, count in counts.items()}
+    return {str(reason): int(count) for reason, count in counts.items()}
 
 
 def _contamination(entries: Sequence[Entry], test: Any, progress: bool) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ Sources: Lloyd 1982; Arthur and Vassilvitskii 2007 (k-means++, the first middles
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def kmeans_diverse(embeddings: Any, k: int, *, clusters: int | None = None, seed
     rows = unit_rows(check_embeddings(embeddings))
     clusters = k if clusters is None else clusters
     for name, value in (("k", k), ("clusters", clusters)):
-        if not 1 <= value <= len(rows):
+        if not isinstance(value, Integral) or not 1 <= value <= len(rows):
             raise ValueError(f"{name} must be in [1, {len(rows)}], the number of entries, got {value!r}")
     labels, distances = _cluster(rows, clusters, seed)
     order = np.lexsort((distances, labels))  # cluster by cluster, the nearest to the middle first

@@ -146,12 +146,12 @@ def _by_cosine(rows: np.ndarray, threshold: float, progress: bool) -> list[int]:
         best, nearest = np.full(len(block), -np.inf), np.zeros(len(block), dtype=np.int64)
         for other in range(0, len(kept), BLOCK):
             places = kept[other : other + BLOCK]
-            cosines = block @ rows[places].T
+            cosines = np.minimum(block @ rows[places].T, 1)
             highest = cosines.argmax(axis=1)
             value = cosines[np.arange(len(block)), highest]
             nearest = np.where(value > best, places[highest], nearest)
             best = np.maximum(best, value)
-        within, stay = block @ block.T, []
+        within, stay = np.minimum(block @ block.T, 1), []  # rounding may leave a cosine above 1
         for place in range(len(block)):  # in order: what is kept here counts for what follows in the block
             if best[place] > threshold:
                 like[start + place] = nearest[place]

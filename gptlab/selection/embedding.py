@@ -161,7 +161,6 @@ def _by_words(texts: Sequence[str], dimensions: int, seed: int) -> np.ndarray:
     return unit_rows(rows)
 
 
-@torch.no_grad()
 def _by_model(texts: Sequence[str], model: GPTModel, tokenizer: Any, batch_size: int, progress: bool) -> np.ndarray:
     tokenizer, context = as_tokenizer(tokenizer), model.cfg.context_length
     encoded = [tokenizer.encode_ordinary(text) for text in texts]
@@ -171,7 +170,8 @@ def _by_model(texts: Sequence[str], model: GPTModel, tokenizer: Any, batch_size:
     encoded = [ids[:context] for ids in encoded]
     means = np.zeros((len(texts), model.cfg.emb_dim), np.float32)
     order = sorted((number for number, ids in enumerate(encoded) if ids), key=lambda number: len(encoded[number]))
-    with evaluation_mode(model), tqdm(total=len(order), desc="embedding", disable=not progress) as bar:
+    bar = tqdm(total=len(order), desc="embedding", disable=not progress)
+    with torch.no_grad(), evaluation_mode(model), bar:
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             means[numbers] = _mean_features(model, [encoded[number] for number in numbers])

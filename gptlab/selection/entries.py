@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import regex
@@ -50,7 +51,7 @@ def check_share(value: Any, name: str) -> float:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value) or not 0 <= value <= 1:
         raise ValueError(f"the {name} must be a number in [0, 1], got {value!r}")
     return value
 
@@ -61,7 +62,7 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     Raises:
         ValueError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
     return value
 
@@ -78,10 +79,13 @@ def text_of(entry: Entry | str, fields: Sequence[str] = PROMPT) -> str:
 def normalised(text: str) -> str:
     """Return a text in lower case and single width, with single spaces, and without punctuation at its ends.
 
+    A text of punctuation alone keeps it: "?" and "!" are two answers.
+
     >>> normalised("  Name　３ colours. ") == normalised("name 3 Colours")
     True
     """
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split()).strip(_ENDS)
+    whole = " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    return whole.strip(_ENDS) or whole
 
 
 def words_of(text: str) -> list[str]:

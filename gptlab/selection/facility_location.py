@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,10 @@ def facility_location(
     """Return the numbers of k entries in the order of picking, each the best to add to those before it.
 
     α says little by itself: d(a|A) falls as 1/k does, to thousandths within a few hundred picks, and a quality from 1
-    to 5 outweighs it at any α but 0. `scaled_quality` brings both to one scale. Entries that tie are picked in their
-    order. Ties are common late in a selection: two entries that cover each other and nothing else gain the same, and
-    programs that let rounding decide pick either. An entry whose embedding is zeros is like nothing, itself included.
+    to 5 outweighs it at any α but 0. `scaled_quality` brings both to one scale. Where it is exact, entries that tie are
+    picked in their order. Ties are common late in a selection: two entries that cover each other and nothing else gain
+    the same, and programs that let rounding decide pick either. An entry whose embedding is zeros is like nothing,
+    itself included.
 
     Args:
         embeddings: (n, dimensions), of any length, such as `embed` returns.
@@ -107,7 +109,8 @@ def coverage(embeddings: Any, picked: Sequence[int]) -> float:
     >>> coverage([[1, 0], [0, 1]], [0]), coverage([[1, 0], [0, 1]], [])
     (0.5, 0.0)
     """
-    return coverage_curve(embeddings, picked)[-1] if len(picked) else 0.0
+    curve = coverage_curve(embeddings, picked)
+    return curve[-1] if curve else 0.0
 
 
 def coverage_curve(embeddings: Any, picked: Sequence[int]) -> list[float]:
@@ -175,7 +178,7 @@ def _lazy_greedy(
 
 
 def _check_count(k: int, n: int) -> None:
-    if not 1 <= k <= n:
+    if not isinstance(k, Integral) or not 1 <= k <= n:
         raise ValueError(f"k must be in [1, {n}], the number of entries, got {k!r}")
 
 

@@ -33,6 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gptlab.rouge import rouge_tokens
+from gptlab.selection.entries import check_count, check_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,11 +112,9 @@ class NoveltyFilter:
     def __init__(
         self, threshold: float = THRESHOLD, pool: Iterable[str] = (), *, tokens: Tokens = rouge_tokens
     ) -> None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-            raise ValueError(f"the threshold must be a number in [0, 1], got {threshold!r}")
         if isinstance(pool, str):
             raise ValueError(f"the pool must be a list of texts, got the text {pool!r:.80}")
-        self.threshold = threshold
+        self.threshold = check_share(threshold, "threshold")
         self.texts: list[str] = []
         self._tokens = tokens
         self._similarities = _rapidfuzz()
@@ -162,8 +161,7 @@ class NoveltyFilter:
         Raises:
             ValueError: k is no whole number >= 1.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be a whole number >= 1, got {k!r}")
+        check_count(k, "k")
         tokens = self._tokens_of(text)
         scores = np.zeros(len(self.texts))
         if tokens:

@@ -32,6 +32,8 @@ from typing import Any, NamedTuple
 
 import regex
 
+from gptlab.selection.entries import check_count
+
 VERBS, NOUNS = 20, 4  # Self-Instruct, figure 2
 LONGEST_CHINESE_NOUN = 4  # characters
 
@@ -98,8 +100,7 @@ def root_table(instructions: Iterable[str], *, verbs: int = VERBS, nouns: int = 
     Source: Wang et al. 2022, figure 2.
     """
     for name, count in (("verbs", verbs), ("nouns", nouns)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {count!r}")
+        check_count(count, name)
     found = [root_words(text) for text in instructions]
     pairs = Counter(words for words in found if words.verb and words.noun)
     counts = Counter(words.verb for words in found if words.verb)

@@ -108,7 +108,7 @@ class RulesReport:
         lines = [f"{'':<{wide}}  dropped    left  for example", f"{'all entries':<{wide}}  {'':>7}  {left:>6,}"]
         for rule, count in self.dropped.items():
             left -= count
-            example = repr(self.examples[rule][0]) if count else ""
+            example = repr(self.examples[rule][0]) if self.examples[rule] else ""
             lines.append(f"{rule:<{wide}}  {count:>7,}  {left:>6,}  {example}".rstrip())
         return "\n".join(lines)
 

@@ -1,8 +1,10 @@
 """How alike two entries are, max(0, cosine), for all pairs or for the nearest ones, in whole numbers.
 
 Similarities are kept as int32, in units of 2^-30 (about 1e-9): half of what float64 takes. Sums of whole numbers are
-exact in any order. So two entries with the same embedding have the same gain to the last bit, whatever the order in
-which a processor's cores add, and "the first of those that tie" means something.
+exact in any order. So with all pairs, which are computed in float64 and rounded, two entries with the same embedding
+have the same gain to the last bit, whatever the order in which a processor's cores add, and "the first of those that
+tie" means something. The nearest pairs are computed in float32, whose rounding is coarser than a unit: there either of
+two that tie may come first.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptlab.show.figure import new_figure
-from gptlab.show.tokens import escape_formulas, families
+from gptlab.show.tokens import families, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def plot_attention(
     side = max(1.9, 0.26 * len(labels) + 0.9)
     figure = new_figure(width=side * columns + 0.7, height=side * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    drawn = escape_formulas(labels)
+    drawn = [*map(label, labels)]
     for axis, title, values in zip(axes, titles, maps):
         image = axis.imshow(values.numpy(), vmin=0, vmax=1, cmap="Blues")
         axis.set_xticks(range(len(drawn)), drawn, rotation=90, fontsize=7, fontfamily=families())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gptlab.show.figure import new_figure
-from gptlab.show.tokens import escape_formulas, families
+from gptlab.show.tokens import families, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def plot_attention_grid(weights: Tensor, labels: Sequence[str] | None = None, *,
                 axis.set_title(f"head {head + 1}", fontsize=8)
         row[0].set_ylabel(f"layer {layer + 1}", fontsize=8)
     if labelled:
-        drawn, size = escape_formulas(labels), 5.5
+        drawn, size = [*map(label, labels)], 5.5
         for axis in axes[-1]:
             axis.set_xticks(range(S), drawn, rotation=90, fontsize=size, fontfamily=families())
         for row in axes:

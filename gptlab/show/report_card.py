@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gptlab.show.figure import COLORS, new_figure
-from gptlab.show.tokens import drawable, escape_formulas, families
+from gptlab.show.tokens import families, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def plot_report_card(card: Any) -> Figure:
         _draw_lengths(axis, card["lengths"][part], f"{title}, in {card['unit']}")
     if reasons:
         _draw_reasons(axes[2], reasons)
-    figure.suptitle(f"{_label(card['title'])}: {card['n']:,} entries", fontsize=12, fontfamily=families())
+    figure.suptitle(f"{label(card['title'])}: {card['n']:,} entries", fontsize=12, fontfamily=families())
     return figure
 
 
@@ -57,13 +57,13 @@ def _draw_roots(axis: Axes, verbs: list[Mapping[str, Any]]) -> None:
             axis.barh([row], [count], left=start, height=0.82, color=color, edgecolor="white")
             start += count
         axis.barh([row], [verb["count"] - start], left=start, height=0.82, color=OTHERS, edgecolor="white")
-        text = ", ".join(f"{_label(noun)} {count:,}" for noun, count in verb["nouns"])
+        text = ", ".join(f"{label(noun)} {count:,}" for noun, count in verb["nouns"])
         inside = verb["count"] > 0.55 * most  # a long bar leaves no room at its right
         place = 0 if inside else verb["count"]
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         look = {"va": "center", "fontsize": 7.5, "fontfamily": families(), "bbox": box if inside and text else None}
         axis.annotate(text, (place, row), (5, 0), textcoords="offset points", **look)
-    labels = [f"{_label(verb['verb'])}  {verb['count']:,}" for verb in verbs]
+    labels = [f"{label(verb['verb'])}  {verb['count']:,}" for verb in verbs]
     axis.set_yticks(range(len(verbs)), labels, fontsize=9, fontfamily=families())
     axis.set(xlim=(0, 1.02 * most), ylim=(max(len(verbs), FEWEST_ROWS) - 0.5, -0.5), xlabel="instructions")
     axis.set_title("root verbs and nouns, by a light heuristic", fontsize=10, loc="left")
@@ -89,7 +89,7 @@ def _draw_reasons(axis: Axes, reasons: list[tuple[str, int]]) -> None:
     axis.barh(range(len(reasons)), [count for _, count in reasons], color=COLORS[1], height=0.75)
     for row, (_, count) in enumerate(reasons):
         axis.annotate(f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
-    names = [_label(reason if len(reason) <= 32 else f"{reason[:31]}…") for reason, _ in reasons]
+    names = [label(reason if len(reason) <= 32 else f"{reason[:31]}…") for reason, _ in reasons]
     axis.set_yticks(range(len(reasons)), names, fontsize=8, fontfamily=families())
     axis.set(xlim=(0, 1.15 * max(1, *(count for _, count in reasons))))
     axis.set_title(f"rejected before: {sum(count for _, count in reasons):,}", fontsize=9, loc="left")
@@ -97,8 +97,3 @@ def _draw_reasons(axis: Axes, reasons: list[tuple[str, int]]) -> None:
     axis.tick_params(axis="y", length=0)
     axis.set_xticks([])
     axis.spines[:].set_visible(False)
-
-
-def _label(text: str) -> str:
-    """Return a text that the fonts can draw; what they cannot is a question mark in a box."""
-    return escape_formulas(["".join(one if drawable(one) else "\ufffd" for one in text)])[0]

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from gptlab.show.figure import COLORS, new_axes
+from gptlab.show.tokens import families, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,14 +32,18 @@ def plot_selected_points(
         captions: a line under each title, such as what the selection covers.
 
     Raises:
-        ValueError: there are no selections, another number of captions, embeddings are not finite numbers
-            (n, dimensions >= 2), or a selection has a number that is no entry's.
+        ValueError: there are no selections, another number of captions, columns is below 1, embeddings are not finite
+            numbers (n, dimensions >= 2), or a selection has a number that is no entry's.
     """
+    if isinstance(embeddings, Tensor):
+        embeddings = embeddings.detach().double().cpu()
     rows = np.asarray(embeddings, dtype=np.float64)
     if rows.ndim != 2 or not len(rows) or rows.shape[1] < 2 or not np.isfinite(rows).all():
         raise ValueError(f"embeddings must be finite numbers (n, dimensions >= 2), got shape {rows.shape}")
     if not selections:
         raise ValueError("a picture needs at least one selection, got none")
+    if columns < 1:
+        raise ValueError(f"columns must be >= 1, got {columns}")
     if captions and len(captions) != len(selections):
         raise ValueError(f"{len(selections)} selections need as many captions, got {len(captions)}")
     for title, picked in selections.items():
@@ -54,8 +60,11 @@ def plot_selected_points(
         axis.scatter(*points.T, s=size, color=GREY, linewidths=0)
         look = {"s": max(size, 14), "color": COLORS[number % len(COLORS)], "edgecolors": "white", "linewidths": 0.4}
         axis.scatter(*chosen.T, **look)
-        under = f"\n{captions[number]}" if captions else ""
-        axis.set_title(f"{title}: {len(chosen):,} of {len(points):,}{under}", fontsize=10)
+        lines_of_title = [
+            f"{label(title)}: {len(chosen):,} of {len(points):,}",
+            *map(label, captions[number : number + 1]),
+        ]
+        axis.set_title("\n".join(lines_of_title), fontsize=10, fontfamily=families())
         axis.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[])
         axis.set_aspect("equal", adjustable="datalim")
     for axis in axes[len(selections) :]:

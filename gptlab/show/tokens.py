@@ -22,7 +22,7 @@ def families() -> list[str]:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """Return one token's text: a space as ␣, the end of a line as ↵, part of a UTF-8 character as its bytes.
+    """Return one token's text: a space as ␣, the end of a line as ↵, half a character as its bytes, no token as #id.
 
     >>> import tiktoken
     >>> bytes_only = tiktoken.Encoding("b", pat_str=".", mergeable_ranks={bytes([i]): i for i in range(256)},
@@ -35,9 +35,13 @@ def token_text(tokenizer: Any, token: int) -> str:
         text = tokenizer.decode([token])
     else:
         try:
-            text = bytes_of(token).decode("utf-8")
+            raw = bytes_of(token)
+        except KeyError:  # a model may have more rows than its tokenizer has tokens
+            return f"#{token}"
+        try:
+            text = raw.decode("utf-8")
         except UnicodeDecodeError:
-            return "".join(f"\\x{byte:02x}" for byte in bytes_of(token))
+            return "".join(f"\\x{byte:02x}" for byte in raw)
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "(nothing)"
 
 
@@ -61,3 +65,8 @@ def drawable(text: str) -> bool:
 def escape_formulas(labels: Sequence[str]) -> list[str]:
     """Return the labels for matplotlib, to which a pair of dollars would be a formula."""
     return [label.replace("$", r"\$") for label in labels]
+
+
+def label(text: str) -> str:
+    """Return a text for matplotlib that its fonts can draw; what they cannot is a question mark in a box."""
+    return escape_formulas(["".join(one if drawable(one) else "\ufffd" for one in text)])[0]

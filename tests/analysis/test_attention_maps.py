@@ -53,7 +53,7 @@ def test_adapters_and_virtual_tokens_are_seen(tiny):
 
 
 def test_what_is_not_one_text_is_refused(tiny):
-    for ids in ([], [[1], [2]], [0.5]):
+    for ids in ([], [[1], [2]], [0.5], "a text", [[1, 2], [3]]):
         with pytest.raises(ValueError, match="ids must be the token ids of one text"):
             attention_maps(tiny, ids)
     with pytest.raises(ValueError, match="the context holds 160 tokens, got 161"):

@@ -180,6 +180,12 @@ def test_a_report_says_it_all(base, tuned):
     told = json.loads(json.dumps(report.to_dict()))
     assert told["letters"]["options_shuffled"]["p"] == report.letters.options_shuffled.p
     assert "correlation of ranks" in str(report) and "questions shuffled" in str(report)
+    of_numpy = [question | {"answer": np.int64(0)} for question in QUESTIONS]
+    as_ints = [question | {"answer": 0} for question in QUESTIONS]
+    assert (
+        knowledge_consistency(base, tuned, of_numpy, permutations=1).letters
+        == knowledge_consistency(base, tuned, as_ints, permutations=1).letters
+    )
     unknown = knowledge_consistency(base, tuned, QUESTIONS[2:], permutations=1)
     assert unknown.letters.base_accuracy is None and "right, base                                        ?" in str(
         unknown

@@ -48,7 +48,7 @@ def test_never_more_than_a_chunk_of_logits(tiny):
 def test_bad_arguments_are_refused(tiny):
     with pytest.raises(ValueError, match=r"top must be in \[1, 300\], the vocabulary, got 0"):
         logit_lens(tiny, IDS, top=0)
-    for targets in ([1, 2], [*IDS[1:], 300]):
+    for targets in ([1, 2], [*IDS[1:], 300], [1.0] * 8):
         with pytest.raises(ValueError, match=r"targets must be 8 ids in \[0, 300\), one for each place"):
             logit_lens(tiny, IDS, targets=targets)
     with pytest.raises(ValueError, match="ids must be the token ids of one text"):

@@ -23,7 +23,9 @@ def test_a_token_as_text_or_as_a_vector(tiny, tokenizer):
     [nearest] = nearest_tokens(tiny, tokenizer, tokenizer.decode([70]), 1)
     assert (nearest.token, nearest.text) == (65, tokenizer.decode([65])) and nearest.cosine == pytest.approx(1)
     vector = tiny.tok_emb.weight[70] + tiny.tok_emb.weight[65]
-    assert {each.token for each in nearest_tokens(tiny, tokenizer, vector, 2)} == {65, 70}
+    for given in (vector, vector.detach().numpy(), vector.tolist()):
+        assert {each.token for each in nearest_tokens(tiny, tokenizer, given, 2)} == {65, 70}
+    assert nearest_tokens(tiny, tokenizer, np.int64(70), 1) == [nearest]
 
 
 def test_bad_arguments_are_refused(tiny, tokenizer):
@@ -36,3 +38,5 @@ def test_bad_arguments_are_refused(tiny, tokenizer):
             nearest_tokens(tiny, tokenizer, 1, k)
     with pytest.raises(ValueError, match=r"a vector must have the model's width, \(32,\), got \(3,\)"):
         nearest_tokens(tiny, tokenizer, torch.ones(3))
+    with pytest.raises(ValueError, match="a vector must be finite"):
+        nearest_tokens(tiny, tokenizer, torch.full((32,), float("nan")))

@@ -4,6 +4,7 @@ import copy
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
@@ -146,6 +147,14 @@ def test_the_base_may_read_another_prompt(base, tuned, entries):
     assert page.tokens.tokens == same.tokens.tokens
 
 
+def test_ids_may_be_arrays_or_tensors(tiny, other):
+    answers = [[20, 21], [22], [23], [24], [25]]
+    expected = token_shift(tiny, other, PROMPTS, responses=answers)
+    for kind in (np.array, torch.tensor):
+        given = [[kind(ids) for ids in group] for group in (PROMPTS, answers)]
+        assert token_shift(tiny, other, given[0], responses=given[1]).answers == expected.answers
+
+
 def test_what_does_not_fit_is_left_out_and_told(tiny, other):
     context = tiny.cfg.context_length
     prompts = [[1] * context, [1] * (context - 3), [1, 2]]
@@ -213,6 +222,15 @@ def test_bad_arguments_are_refused(base, tuned, tiny, other, tokenizer, entries)
         token_shift(base, tuned, [entries[0], {"output": ""}])
     with pytest.raises(ValueError, match="base_prompt makes a prompt of an entry, got ids as prompt 1"):
         token_shift(base, tuned, PROMPTS, base_prompt=base.template.prompt)
+    for text in ("", None):
+        with pytest.raises(ValueError, match="base_prompt must return a text .*, got .* for prompt 1"):
+            token_shift(base, tuned, entries[:2], responses=["a", "b"], base_prompt=lambda entry: text)  # noqa: B023
+    for wrong in (END, -100, 300):
+        with pytest.raises(ValueError, match=rf"response 2 must hold ids in \[0, 300\), the vocabulary, got {wrong}"):
+            token_shift(tiny, other, PROMPTS[:2], responses=[[1], [2, wrong]])
+    for alone in ("Who is Lumika?", entries[0]):
+        with pytest.raises(ValueError, match="prompts must be a list, got one prompt alone"):
+            token_shift(base, tuned, alone)
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         token_shift(tiny, other, [[]], responses=[[1]])
     shift = TokenShift([answer_of([1], [1])], TEXTS)

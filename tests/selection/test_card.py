@@ -95,6 +95,11 @@ def test_rejections_come_in_three_forms():
     assert report_card(ENTRIES[:1], rejected=[]).rejected == {}
 
 
+def test_counts_may_be_numpys():
+    card = report_card([{"instruction": "a", "output": "b"}], rejected={"short": np.int64(3)})
+    assert json.loads(json.dumps(card.to_dict()))["rejected"] == {"short": 3}
+
+
 def test_the_page_shows_hostile_texts_as_texts(tmp_path):
     hostile = [entry(f"Write {HOSTILE}{number}", HOSTILE) for number in (1, 1)]
     card = report_card(

@@ -75,6 +75,7 @@ def test_a_seed_and_the_global_random_state():
     [
         ({"k": 0}, r"k must be in \[1, 4\], the number of entries, got 0"),
         ({"k": 5}, "got 5"),
+        ({"k": 2.0}, r"k must be in \[1, 4\], the number of entries, got 2.0"),
         ({"k": 2, "clusters": 0}, r"clusters must be in \[1, 4\], the number of entries, got 0"),
         ({"k": 2, "clusters": 9}, "got 9"),
     ],

@@ -41,6 +41,20 @@ def test_cosines_in_blocks_are_those_of_the_plain_loop(monkeypatch, block, thres
     assert 1 < len(kept) < 60 and 7 in kept
 
 
+def test_at_threshold_one_no_cosine_is_above_it():
+    """In float32 the cosine of a vector with itself may come out as 1.0000001."""
+    rows = np.random.default_rng(0).normal(size=(60, 384)).astype(np.float32)
+    units = unit_rows(rows)
+    assert (units @ units.T).max() > 1
+    texts = [f"text {number}" for number in range(120)]
+    assert near_duplicates(texts, threshold=1, embeddings=np.repeat(rows, 2, axis=0)).groups == []
+
+
+def test_answers_of_punctuation_alone_are_told_apart():
+    answers = [{"instruction": "Which mark is missing?", "output": mark} for mark in ("?", "!", "？", "...", "")]
+    assert near_duplicates(answers, fields=("output",)).groups == [[0, 2]]
+
+
 def test_words_are_compared_as_by_rouge_l():
     texts = [f"name {a} {b} in the city of {c}" for a in ("one", "two") for b in ("cats", "dogs") for c in "abcd"]
     threshold = 0.8

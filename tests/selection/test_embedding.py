@@ -99,8 +99,9 @@ class TestModel:
 
     def test_texts_beyond_the_context_are_cut_and_counted(self, tiny, tokenizer):
         ids = tokenizer.encode_ordinary(long := "goat " * 300)[: tiny.cfg.context_length]
-        with pytest.warns(UserWarning, match="2 of 3 texts were cut to the context of 160 tokens"):
+        with pytest.warns(UserWarning, match="2 of 3 texts were cut to the context of 160 tokens") as warned:
             found = embed([long, "goat", long + "mill"], model=tiny, tokenizer=tokenizer)
+        assert warned[0].filename == __file__  # the line that called
         cut = embed([tokenizer.decode(ids)], model=tiny, tokenizer=tokenizer)
         assert found[0] == pytest.approx(cut[0], abs=1e-6)
 

@@ -166,6 +166,10 @@ class TestCoverage:
         assert best >= curve[2] - 1e-6 >= (1 - 1 / np.e) * best
         assert (np.diff(curve, 2, prepend=0) <= 1e-6).all()
 
+    def test_embeddings_are_looked_at_without_picks_too(self):
+        with pytest.raises(ValueError, match="that of entry 0 is not"):
+            coverage([[np.nan]], [])
+
     @pytest.mark.parametrize("number", [-1, 5])
     def test_an_entry_that_is_none(self, number):
         with pytest.raises(ValueError, match=rf"picked must be in \[0, 5\), got {number}"):
@@ -200,6 +204,8 @@ class TestScaledQuality:
     [
         ({"k": 0}, r"k must be in \[1, 4\], the number of entries, got 0"),
         ({"k": 5}, "got 5"),
+        ({"k": 1.5}, r"k must be in \[1, 4\], the number of entries, got 1.5"),
+        ({"k": "2"}, "got '2'"),
         ({"alpha": 1.5, "quality": [1] * 4}, r"alpha must be in \[0, 1\], got 1.5"),
         ({"alpha": -0.1}, "got -0.1"),
         ({"alpha": float("nan")}, "got nan"),

@@ -4,6 +4,7 @@ import builtins
 import random
 from functools import cache
 
+import numpy as np
 import pytest
 from rouge_score import tokenize
 from rouge_score.rouge_scorer import _score_lcs
@@ -71,6 +72,11 @@ def test_chinese_is_compared_by_characters():
     texts = ["请写一首关于春天的诗。", "请写一首关于秋天的诗！", "把这句话翻译成英文", "ＧＰＴ是什么", "gpt 是什么?"]
     assert novel_instructions(texts) == [0, 2, 3]
     assert NoveltyFilter(pool=texts).nearest(texts[1], k=2) == [(1.0, 1), (rouge_l(texts[1], texts[0]), 0)]
+
+
+def test_numbers_may_be_numpys():
+    pool = NoveltyFilter(np.float32(0.5), ["a b c", "d e f"])
+    assert not pool.is_novel("a b x") and pool.nearest("a b x", k=np.int64(1))[0][1] == 0
 
 
 def test_texts_without_tokens_are_alike_only_if_literally_the_same():

@@ -143,6 +143,7 @@ def test_rules_of_ones_own_and_votes():
     report = apply_rules(entries, rules, examples=0)
     assert report.kept == [0]
     assert report.dropped == {"score at least 10": 2, "says yes": 1}
+    assert str(report).splitlines()[2].split() == ["score", "at", "least", "10", "2", "2"]
 
 
 def test_bad_input_is_refused():

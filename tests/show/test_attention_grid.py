@@ -31,3 +31,11 @@ def test_what_does_not_fit_together_is_refused():
         plot_attention_grid(torch.zeros(2, 3, 3))
     with pytest.raises(ValueError, match="3 keys need as many labels, got 2 and 3 queries"):
         plot_attention_grid(torch.zeros(1, 2, 3, 3), ["a", "b"])
+
+
+def test_labels_that_no_font_has_are_drawn_without_a_warning():
+    figure = plot_attention_grid(
+        torch.full((1, 1, 2, 2), 0.5), ["\U00013000", "$x_$"]
+    )  # a hieroglyph, a broken formula
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["\ufffd", r"\$x_\$"]
+    assert to_png(figure)

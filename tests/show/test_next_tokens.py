@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptlab.decoding import Generated, generate
-from gptlab.show import plot_choices, plot_next_tokens, to_png
+from gptlab.show import plot_choices, plot_next_tokens, to_png, token_text
 
 PNG = b"\x89PNG"
 
@@ -82,3 +82,7 @@ def test_bars_by_temperature_are_the_softmax_of_the_divided_logits(tokenizer):
 def test_what_cannot_be_drawn_is_refused(shape, settings, words, tokenizer):
     with pytest.raises(ValueError, match=words):
         plot_next_tokens(torch.zeros(shape), tokenizer, **settings)
+
+
+def test_a_row_without_a_token_is_named_by_its_number(tokenizer):
+    assert token_text(tokenizer, tokenizer.n_vocab) == f"#{tokenizer.n_vocab}"

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from gptlab.show.figure import to_png
 from gptlab.show.selected_points import plot_selected_points
@@ -21,6 +22,14 @@ def test_all_points_and_those_picked_side_by_side():
     colors = {tuple(axis.collections[1].get_facecolor()[0]) for axis in (left, right)}
     assert len(colors) == 2
     assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_titles_that_no_font_has_and_formulas_and_tensors():
+    points = torch.tensor(SQUARE, dtype=torch.bfloat16, requires_grad=True)
+    figure = plot_selected_points(points, {"\U00013000 costs $x_$": [0]}, captions=["$^$"])  # a hieroglyph
+    assert figure.axes[0].get_title() == "\ufffd costs \\$x_\\$: 1 of 4\n\\$^\\$"
+    assert drawn(figure.axes[0])[0].tolist() == SQUARE
+    assert to_png(figure)
 
 
 def test_many_dimensions_are_drawn_in_the_plane_of_scikit_learns_pca():
@@ -50,11 +59,12 @@ def test_rows_of_planes_with_the_last_one_empty():
         ((SQUARE, {}), "at least one selection, got none"),
         ((SQUARE, {"mine": [4]}), "'mine' picks from 4 entries, got entry 4"),
         ((SQUARE, {"mine": [-1]}), "got entry -1"),
+        ((SQUARE, {"a": [0]}, 0), "columns must be >= 1, got 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
-        plot_selected_points(*arguments)
+        plot_selected_points(*arguments[:2], **dict(zip(["columns"], arguments[2:])))
 
 
 def test_captions_for_each_or_none():
