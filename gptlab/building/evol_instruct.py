@@ -42,9 +42,9 @@ from gptlab.building.evol_prompts import (
     equality_prompt,
     evol_prompt,
     join_input,
-    without_thoughts,
 )
 from gptlab.building.journal import Journal
+from gptlab.building.thoughts import without_thoughts
 from gptlab.data.instruction import check_entry
 from gptlab.judging.asking import PATIENCE
 from gptlab.servers import BudgetSpent, ServerError, with_options
@@ -116,13 +116,15 @@ class EvolInstruct:
         seed: of the operations, and of each request, as far as the server takes a seed.
         rounds: how often the pool is evolved.
         operations: which of OPERATIONS there are; one that stands there twice is twice as likely.
-        judge: who says whether two instructions are equal; None is the server. It is asked at temperature 0.
+        judge: who says whether two instructions are equal; None is the server. It is asked at temperature 0, or where
+            temperature is None, at its own.
         journal: a file to which each record is written as soon as it is there; a run that was stopped goes on from it,
             also with more rounds. None keeps nothing.
         temperature: of evolving and answering. None, here and below, leaves it to the server.
         top_p: 0.95 in the release; the paper has PAPER_TOP_P.
         max_tokens: of a reply. One that is cut short is thrown away.
-        patience: after so many attempts in a row that failed by errors that may pass, such as time-outs, the run ends.
+        patience: after so many attempts in a row that failed by errors that may pass, such as time-outs, the run ends;
+            before the server's first answer, by errors of any kind.
 
     Raises:
         ValueError: rounds or patience is no whole number >= 1, there are no operations, or one is unknown.
@@ -153,6 +155,7 @@ class EvolInstruct:
         self.seed, self.rounds, self.operations = seed, rounds, tuple(operations)
         self.journal, self.patience = journal, patience
         self.options = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+        self.judging = {"temperature": None if temperature is None else 0.0, "max_tokens": max_tokens}
         for one in (self.server, self.judge):
             with_options(one, **self.options)  # a wrong option is an error now, not after the journal was begun
         self._settings = {"server": _name(self.server), "judge": _name(self.judge), "seed": seed}
@@ -237,7 +240,7 @@ class _Attempts:
             if error.fatal:
                 raise
             verdict, detail = "failed", str(error)
-            self.failures += error.passing
+            self.failures += error.passing or not self.answered
         record |= {"verdict": verdict, "detail": detail, "calls": self.unrecorded_calls}
         self.unrecorded_calls = 0
         self._take(record)
@@ -256,7 +259,7 @@ class _Attempts:
         record["output"] = without_thoughts(response)
         if wrong := judge_response(record["output"], cut_short=_cut_short(response)):
             return wrong
-        sober = with_options(self.run.judge, temperature=0.0, max_tokens=self.run.options["max_tokens"])
+        sober = with_options(self.run.judge, **self.run.judging)
         judgement = self._ask(sober, equality_prompt(parent, record["instruction"]))
         equal = says_equal(without_thoughts(judgement))
         return ("unjudged", judgement[:200]) if equal is None else ("equal", "") if equal else ("kept", "")
@@ -282,6 +285,7 @@ class _Attempts:
 
     def _take(self, record: dict[str, Any]) -> None:
         """Let what was kept take its parent's place."""
+        self.answered |= record["parent"] is not None and record["verdict"] != "failed"
         if record["verdict"] == "kept":
             self._pool[_root(record["id"])] = record
             self._known.add(same_text(record["instruction"]))

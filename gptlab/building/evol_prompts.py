@@ -25,12 +25,14 @@ from collections.abc import Mapping
 
 import regex
 
+from gptlab.building.thoughts import without_thoughts
 from gptlab.rouge import CJK
 
 IN_DEPTH = ("constraints", "deepen", "concretise", "reasoning", "complicate")
 OPERATIONS = (*IN_DEPTH, "breadth")  # each as likely as any other; the release draws from five, without "complicate"
 FORMATS = ("XML", "SQL", "Python", "HTML", "shell", "JSON")  # what "complicate" adds
 
+MOST_LAYERS = 5  # around a reply, such as a sentence, a heading, quotes and bold marks; ours
 JOIN = "\r\n"  # between instruction and input: WizardLM, Evol_Instruct/main.py:17
 
 FRAME = """\
@@ -178,7 +180,6 @@ def _announced(new: str) -> str:
     return rf"\A[*_]*{_HERE}[^\n:：]{{0,60}}?(?:{new})[^\n:：]{{0,40}}?(?:{_PROMPT})[^\n:：]{{0,60}}[:：][*_]*"
 
 
-_THOUGHT = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _LEADS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -189,7 +190,8 @@ _LEADS = [
         rf"\A[*_]*{_SURE}[*_]*[ \t]*\n",  # Certainly!
     )
 ]
-_AROUND = (("**", "**"), ('"', '"'), ("“", "”"), ("「", "」"), ("```\n", "\n```"))
+_TEXTS = ("", "text", "plaintext", "markdown", "md")  # kinds of fences that hold no data
+_AROUND = (("**", "**"), ('"', '"'), ("“", "”"), ("「", "」"), *((f"```{kind}\n", "\n```") for kind in _TEXTS))
 
 
 def clean_reply(reply: str) -> str:
@@ -203,9 +205,8 @@ def clean_reply(reply: str) -> str:
     >>> clean_reply('Here is a list:\\n1, 2'), clean_reply('"A" or "B"?')
     ('Here is a list:\\n1, 2', '"A" or "B"?')
     """
-    text, before = without_thoughts(reply), None
-    while text != before:
-        before = text
+    text = without_thoughts(reply)
+    for _ in range(MOST_LAYERS):
         for lead in _LEADS:
             text = lead.sub("", text).strip()
         for opening, closing in _AROUND:
@@ -213,15 +214,6 @@ def clean_reply(reply: str) -> str:
             if text == opening + inside + closing and not {opening.strip(), closing.strip()} & _marks(inside):
                 text = inside.strip()
     return text
-
-
-def without_thoughts(reply: str) -> str:
-    """Return a reply without the thoughts that a model wrote down before it.
-
-    >>> without_thoughts("<think>Fruits ...</think> An apple.")
-    'An apple.'
-    """
-    return _THOUGHT.sub("", str(reply)).strip()
 
 
 def _marks(text: str) -> set[str]:

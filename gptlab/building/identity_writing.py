@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptlab.building.identity import Entry, Identity, identity_entries
+from gptlab.building.thoughts import without_thoughts
 from gptlab.servers import ServerError
 from gptlab.tokenizer import check_utf8
 
@@ -207,7 +208,7 @@ def write_identity(
             continue
         if not isinstance(reply, str):
             raise TypeError(f"the server must return text, got {reply!r:.80}")
-        entries = parse_entries(reply)
+        entries = parse_entries(without_thoughts(reply))
         rejected["no entry in the reply"] += not entries
         for entry in entries:
             rejected[kept.add(entry, language)] += 1

@@ -55,10 +55,12 @@ from gptlab.building.task_prompts import (
     instructions_prompt,
 )
 from gptlab.building.task_report import SelfInstructReport
+from gptlab.building.thoughts import without_thoughts
 from gptlab.judging.asking import PATIENCE, Answer, ask_all
 from gptlab.selection.novelty import THRESHOLD
-from gptlab.servers import BudgetSpent
+from gptlab.servers import BudgetSpent, ServerError
 from gptlab.servers.protocol import Messages, Server, with_options
+from gptlab.tokenizer import check_utf8
 
 IDLE_CALLS = 30  # in a row without a new task; ours, for the original asks a model that knows nothing new for ever
 
@@ -88,7 +90,8 @@ class SelfInstruct:
             a model that thinks before it answers.
         whole_replies: throw away a list of tasks that was cut by length, as the original does. By default only its
             last item goes: the others are whole, and with a server that knows no stops every list would be cut.
-        patience: after so many calls in a row that finished no task, the run ends.
+        patience: after so many answers in a row that finished no task, the run ends; so it does after PATIENCE
+            failures in a row. A run that ended so goes on from its journal with a larger patience.
         workers: how many questions about the tasks of one round are asked at the same time.
 
     Raises:
@@ -201,7 +204,7 @@ class SelfInstruct:
 
         def ask(question: _Question) -> str:
             try:
-                return self._servers[question.step]([{"role": "user", "content": question.prompt}])
+                return _told(self._servers[question.step]([{"role": "user", "content": question.prompt}]))
             except Exception as error:
                 if getattr(error, "fatal", False):
                     self._fatal = error
@@ -264,6 +267,23 @@ class SelfInstruct:
             "decoding": self.decoding,
             "whole_replies": self.whole_replies,
         }
+
+
+def _told(reply: Any) -> Any:
+    """Return a reply that says something.
+
+    Raises:
+        ServerError: it cannot be written down, or the model only thought.
+    """
+    if not isinstance(reply, str):
+        return reply  # `ask_all` says that it is no text
+    try:
+        check_utf8(reply)
+    except ValueError as error:
+        raise ServerError(f"the reply cannot be written down: {error}") from None
+    if reply.strip() and not without_thoughts(reply):
+        raise ServerError("the model thought and did not answer; decoding={step: {'max_tokens': ...}} gives it room")
+    return reply
 
 
 def _spent(server: Any) -> float | None:

@@ -26,13 +26,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gptlab.building.task_prompts import MOST_INSTANCES, SHOWN, one_line
+from gptlab.building.thoughts import without_half_fence, without_thoughts
 
 LONGEST_REPLY = 20_000  # characters; what a model writes after these is no answer to these questions
 LARGEST_GAP = 3  # a model may skip a number, but a "40." inside an item is none
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL)
-_LEAD = r"^[ \t#>*_-]*"  # marks of Markdown before a word that begins a line
-_TAIL = r"[*_]*[ \t]*[:：][*_]*[ \t]*"  # a colon, in bold or not
+# Repetitions are possessive (*+) where two stand beside each other, or a line of junk would take minutes.
+# What stands before a word that begins a line: marks of Markdown, and a number where all lines have one.
+_LEAD = r"^[ \t#>*_-]*+(?:\d{1,2}[.)．、][ \t]*+[*_]*+)?"
+_TAIL = r"[*_]*+[ \t]*+[:：][*_]*+[ \t]*"  # a colon, in bold or not
 _NUMBER = re.compile(
     r"^ {0,3}(?:[-*+•#>]+ +)?(?:\*\*)?(?:(?:Task|任务) ?)?(\d{1,3}) ?(?:\*\*)?[.)．、:：）](?!\d)(?:\*\*)?[ \t]*",
     re.MULTILINE | re.IGNORECASE,
@@ -46,12 +48,12 @@ _TALK = re.compile(  # what a model that chats says around its list
 )
 _TASK = re.compile(rf"{_LEAD}(?:Task|任务){_TAIL}", re.MULTILINE | re.IGNORECASE)
 _EXAMPLE = re.compile(
-    rf"{_LEAD}(?:Example|示例|例子|例)[ \t]*(?:\d+[*_]*[.:：)]?[*_]*[ \t]*|[*_]*[:：]?[*_]*[ \t]*$)",
+    rf"{_LEAD}(?:Example|示例|例子|例)[ \t]*+(?:\d+[*_]*[.:：)]?[*_]*[ \t]*|[*_:：]*+[ \t]*+$)",
     re.MULTILINE | re.IGNORECASE,
 )
-_OUTPUT = re.compile(rf"{_LEAD}(?:Output|输出)[ \t]*\d*{_TAIL}", re.MULTILINE | re.IGNORECASE)
-_INPUT = re.compile(rf"{_LEAD}(?:Input|输入)[ \t]*\d*{_TAIL}", re.MULTILINE | re.IGNORECASE)
-_LABEL = re.compile(rf"{_LEAD}(?:Class label|类别标签|类别)[ \t]*\d*{_TAIL}", re.MULTILINE | re.IGNORECASE)
+_OUTPUT = re.compile(rf"{_LEAD}(?:Output|输出)[ \t]*+\d*+{_TAIL}", re.MULTILINE | re.IGNORECASE)
+_INPUT = re.compile(rf"{_LEAD}(?:Input|输入)[ \t]*+\d*+{_TAIL}", re.MULTILINE | re.IGNORECASE)
+_LABEL = re.compile(rf"{_LEAD}(?:Class label|类别标签|类别)[ \t]*+\d*+{_TAIL}", re.MULTILINE | re.IGNORECASE)
 _NO_INPUT = re.compile(
     r"[<(（\[]?(?:no ?input(?: (?:is )?(?:needed|required))?|none|n/a|无)[>)）\]]?[.。]?", re.IGNORECASE
 )
@@ -73,7 +75,7 @@ def parse_instructions(reply: str, *, first: int = SHOWN + 1) -> list[str]:
     >>> parse_instructions("Sure, here are some:\\n\\n**1.** Name a river.\\n\\n**2.** 写一首诗。")
     ['Name a river.', '写一首诗。']
     """
-    text = _THOUGHT.sub("", reply[:LONGEST_REPLY])
+    text = without_thoughts(reply)[:LONGEST_REPLY]
     marks = _item_marks(text, first)
     head_is_item = not marks or int(marks[0][1]) in (first + 1, 2)
     if not marks:
@@ -85,12 +87,14 @@ def parse_instructions(reply: str, *, first: int = SHOWN + 1) -> list[str]:
 
 
 def parse_yes(reply: str) -> bool:
-    """Return whether the first word of a reply is yes; every other reply is a no, as published.
+    """Return whether the first word of a reply is yes; every other reply is a no.
+
+    Published is that the whole reply, of three tokens at most, is Yes, yes or YES; a model that chats adds a full stop.
 
     >>> parse_yes("Yes"), parse_yes("**yes**, since"), parse_yes("是。"), parse_yes("No"), parse_yes("Well, yes")
     (True, True, True, False, False)
     """
-    word = re.match(r"[\s*_\"'“]*(yes\b|是(?!否))", _THOUGHT.sub("", reply), re.IGNORECASE | re.ASCII)
+    word = re.match(r"[\s*_\"'“]*(yes\b|是(?!否))", without_thoughts(reply), re.IGNORECASE | re.ASCII)
     return word is not None
 
 
@@ -107,7 +111,7 @@ def parse_instances(reply: str, is_classification: bool, *, cut: bool = False) -
     >>> parse_instances("Class label: spam\\nMessage: You won!", True)
     [Instance(input='Message: You won!', output='spam')]
     """
-    text = _first_task(_THOUGHT.sub("", reply[:LONGEST_REPLY]))
+    text = _first_task(without_thoughts(reply)[:LONGEST_REPLY])
     found = _labelled(text) if is_classification else _solved(text)
     return found[: len(found) - cut]
 
@@ -175,7 +179,7 @@ def _counting_on(marks: Sequence[re.Match[str]], start: int) -> list[re.Match[st
 
 def _item(text: str, *, talk: bool = False) -> str:
     """Return an item up to its first empty line, without Markdown's marks; with `talk`, what is talk is skipped."""
-    blocks = [_tidy(block) for block in re.split(r"\n[ \t]*\n", text.strip())]
+    blocks = [_tidy(block) for block in re.split(r"\n[ \t]*\n", without_half_fence(text.strip()))]
     return next((block for block in blocks if not (talk and _TALK.match(block))), "")
 
 
@@ -204,9 +208,9 @@ def _pair(text: str) -> Instance:
     """Return the input and the output of one example; without a mark all of it is output, as published."""
     output = _OUTPUT.search(text)
     given, wanted = (text[: output.start()], text[output.end() :]) if output else ("", text)
-    again = _OUTPUT.search(wanted) or _INPUT.search(wanted)  # a second pair, without a number of its own
-    wanted = wanted[: again.start()] if again else wanted
-    return Instance(_given(given), wanted.strip())
+    for again in (_OUTPUT, _INPUT):  # a second pair, without an "Example" of its own
+        wanted = again.split(wanted, maxsplit=1)[0]
+    return Instance(_given(given), without_half_fence(wanted.strip()))
 
 
 def _labelled(text: str) -> list[Instance]:
@@ -217,7 +221,7 @@ def _labelled(text: str) -> list[Instance]:
 
 def _given(text: str) -> str:
     """Return an input without a heading that only says so, and without words for nothing."""
-    text = text.strip()
+    text = without_half_fence(text.strip())
     heading = _INPUT.match(text)
     text = text[heading.end() :].strip() if heading else text
     return "" if _NO_INPUT.fullmatch(text) else text

@@ -55,7 +55,8 @@ class TaskPool:
         calls: how many questions were asked.
         failed_calls: at how many of them the server failed.
         finished: how many new tasks have instances.
-        idle: how many calls were made since the last one that finished a task.
+        idle: how many questions were answered since the last one that finished a task. Failures do not count, or a
+            server that was away for a while would end the run for good.
         rejected: step -> reason -> how many. An "instruction" and an "instance" went out by a filter, a "task" because
             nothing was left of its instances or the server failed.
     """
@@ -103,7 +104,7 @@ class TaskPool:
         """
         try:
             self.calls += 1
-            self.idle += 1
+            self.idle += "error" not in record
             if "error" in record:
                 self._take_failure(record)
             elif record["step"] == "instructions":

@@ -18,8 +18,9 @@ round; the paper and its code use output-first for classification and input-firs
 The first lines are the published ones, and so are the numbers of `DECODING` but for three things that a chat needs. It
 may begin with a sentence and an empty line, or put one between its items: the published stop "\\n\\n" would leave
 nothing. It may repeat "Task:", where the published stop would end the reply before it begins. And "16." alone would cut
-an item such as "Find the root of 16." So stops begin with a line break. Left out: frequency_penalty 0, which is every
-server's default; top_p 0 at temperature 0, which changes nothing, and which some servers refuse.
+an item such as "Find the root of 16." So stops begin with a line break; and "Example 6" is none where examples begin
+with a label and have no numbers. Left out: frequency_penalty 0, which is every server's default; top_p 0 at temperature
+0, which changes nothing, and which some servers refuse.
 
 The worked examples are this project's own, in assets/building. They are shorter than the published ones, which do not
 fit into a small model's context, and some are Chinese.

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from gptlab.building.corpus_templates import fault_of
+from gptlab.building.thoughts import without_thoughts
 from gptlab.rouge import rouge_l
 from gptlab.servers import ServerError
 
@@ -32,8 +33,6 @@ TRANSLATION = (
 
 _TRIES = 100  # draws of examples, after which there are probably no others
 
-# Some servers leave out where the thinking begins, and one that is cut short has no end.
-_THOUGHTS = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL)
 _NUMBER = re.compile(r"^[_#>\s]*(?:\(\d{1,4}\)|（\d{1,4}）|\d{1,4}\s*[.):、．）：])[_\s]*")
 _BULLET = re.compile(r"^[-*•·–]\s+")
 _ESCAPED = re.compile(r"\\([\[\]_*.()\"'-])")
@@ -115,7 +114,7 @@ def parse_templates(reply: str) -> list[str]:
     >>> parse_templates("Sure!\\n\\n4. Say [input].\\n**5.** `Put it into [tgt\\\\_lang]: [input]`\\n6、翻译[input]。")
     ['Say [input].', 'Put it into [tgt_lang]: [input]', '翻译[input]。']
     """
-    lines = [line for line in map(_bare, _THOUGHTS.sub("", reply).splitlines()) if line]
+    lines = [line for line in map(_bare, without_thoughts(reply).splitlines()) if line]
     if getattr(reply, "reason", "stop") == "length":
         lines = lines[:-1]
     for mark in (_NUMBER, _BULLET):

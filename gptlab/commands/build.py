@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptlab.commands.arguments import at_least, names, path, share, text
+from gptlab.commands.arguments import at_least, path, share, text
 from gptlab.commands.build_by_model import add_evol_instruct, add_self_instruct, add_templates_by_model
+from gptlab.commands.identity import add_identity, add_more_identity
 from gptlab.commands.written import check_written, write_entries
 
 Command = Callable[..., argparse.ArgumentParser]
@@ -32,7 +33,8 @@ def add_build(command: Command) -> None:
     _add_templates(part)
     add_templates_by_model(part)
     _add_corrections(part)
-    _add_identity(part)
+    add_identity(part)
+    add_more_identity(part)
     _add_mix(part)
     add_self_instruct(part)
     add_evol_instruct(part)
@@ -68,22 +70,6 @@ def _add_corrections(part: Command) -> None:
     corrections.add_argument("--chat", type=path, required=True, help="as /save writes it, corrected")
     corrections.add_argument("--original", type=path, help="the same before; then only what was changed is taken")
     corrections.add_argument("--out", type=path, required=True, help="where the entries go")
-
-
-def _add_identity(part: Command) -> None:
-    identity = part("identity", _identity, "make entries that tell a model its name, its developer and what it can do")
-    identity.add_argument("--name", type=text, required=True, help="of the model")
-    identity.add_argument("--name-zh", type=text, help="in Chinese, if it differs")
-    identity.add_argument("--developer", type=text, required=True, help="who made it")
-    identity.add_argument("--developer-zh", type=text, help="in Chinese, if it differs")
-    identity.add_argument("--abilities", type=text, required=True, help="what it can do, such as 'translate sentences'")
-    identity.add_argument("--abilities-zh", type=text, help="in Chinese")
-    identity.add_argument("--languages", type=names, default=("en", "zh"), help="of the entries")
-    identity.add_argument("--count", type=at_least(1), help="how many; None is all that the wordings give")
-    identity.add_argument("--no-negatives", action="store_true", help="no questions whose answer is without the name")
-    identity.add_argument("--seed", type=at_least(0), default=0, help="of the drawing")
-    identity.add_argument("--out", type=path, required=True, help="where the entries go")
-    identity.add_argument("--test-out", type=path, help="where questions go in wordings that --out does not have")
 
 
 def _add_mix(part: Command) -> None:
@@ -157,22 +143,6 @@ def _corrections(options: argparse.Namespace) -> None:
 
     check_written({"--out": options.out}, [options.chat, *([options.original] if options.original else [])])
     write_entries(options.out, entries_from_corrections(options.chat, options.original))
-
-
-def _identity(options: argparse.Namespace) -> None:
-    from gptlab.building import Identity, identity_entries
-
-    check_written({"--out": options.out, "--test-out": options.test_out})
-
-    def in_both(name: str) -> Any:
-        english, chinese = getattr(options, name), getattr(options, f"{name}_zh")
-        return english if chinese is None else {"en": english, "zh": chinese}
-
-    me = Identity(in_both("name"), in_both("developer"), in_both("abilities"), languages=options.languages)
-    form = {"seed": options.seed, "negatives": not options.no_negatives}
-    write_entries(options.out, identity_entries(me, n=options.count, **form))
-    if options.test_out is not None:
-        write_entries(options.test_out, identity_entries(me, wordings="held out", **form))
 
 
 def _mix(options: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ def add_templates_by_model(part: Command) -> None:
     more.add_argument("--examples", type=at_least(1), default=3, help="how many the model is shown, drawn at random")
     more.add_argument("--out", type=path, required=True, help="a text file, the known ones included")
     more.add_argument("--seed", type=at_least(0), default=0, help="of the examples")
-    _add_asking(more, workers=False)
+    add_asking(more, workers=False)
 
 
 def add_self_instruct(part: Command) -> None:
@@ -38,7 +38,7 @@ def add_self_instruct(part: Command) -> None:
     made.add_argument("--journal", type=path, help="what was asked and became of it; None is NAME.journal.jsonl")
     made.add_argument("--seed", type=at_least(0), default=0, help="of all that is drawn")
     made.add_argument("--thinking", type=at_least(0), default=0, help="tokens for thoughts, on top of those of a reply")
-    _add_asking(made, temperature=NEW_TASKS)
+    add_asking(made, temperature=NEW_TASKS)
 
 
 def add_evol_instruct(part: Command) -> None:
@@ -52,10 +52,17 @@ def add_evol_instruct(part: Command) -> None:
     evolved.add_argument("--out", type=path, required=True, help="where the entries go")
     evolved.add_argument("--journal", type=path, help="every step; None is NAME.journal.jsonl beside --out")
     evolved.add_argument("--seed", type=at_least(0), default=0, help="of the operations")
-    _add_asking(evolved, temperature=HARDER, workers=False)
+    add_asking(evolved, temperature=HARDER, workers=False)
 
 
-def _add_asking(parser: argparse.ArgumentParser, *, temperature: float = 0.0, workers: bool = True) -> None:
+def add_asking(parser: argparse.ArgumentParser, *, temperature: float = 0.0, workers: bool = True) -> None:
+    """Add the options that `opened` takes.
+
+    Args:
+        parser: of the command.
+        temperature: of the replies, if none is given.
+        workers: whether several questions can be asked at the same time.
+    """
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps, for a checkpoint")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     form = {"model": MODEL_OF_THE_SOURCE, "temperature": temperature, "workers": workers}
@@ -67,7 +74,7 @@ def _beside(out: Path, what: str) -> Path:
     return out.with_name(f"{out.name.removesuffix('.json').removesuffix('.txt')}.{what}.jsonl")
 
 
-def _opened(options: argparse.Namespace, read: list[Path | None], **written: Path) -> Any:
+def opened(options: argparse.Namespace, read: list[Path | None], **written: Path) -> Any:
     """Return who is asked, once it is sure that all can be written."""
     if options.server is None and options.replay is None:
         raise ValueError("who shall be asked? --server ollama, --server openai --model NAME, or --replay FILE")
@@ -83,7 +90,7 @@ def _more_templates(options: argparse.Namespace) -> None:
 
     known = load_templates(options.templates)
     shown = random.Random(options.seed).sample(known, k=min(options.examples, len(known)))
-    with _opened(options, [options.templates]) as server:
+    with opened(options, [options.templates]) as server:
         report = write_templates(server, shown, options.count, seed=options.seed)
     for one in report.rejected:
         print(f"out, {one.reason}: {one.text}")
@@ -97,7 +104,7 @@ def _self_instruct(options: argparse.Namespace) -> None:
 
     journal = options.journal or _beside(options.out, "journal")
     seeds = load_seed_tasks(options.seeds)
-    with _opened(options, [options.seeds], **{"--journal": journal}) as server, _told(journal):
+    with opened(options, [options.seeds], **{"--journal": journal}) as server, _told(journal):
         form = {"decoding": _decoding(options), "journal": journal, "workers": options.workers}
         run = SelfInstruct(server, seeds, seed=options.seed, **form)
         report = run.run(options.count, progress=not options.quiet)
@@ -121,7 +128,7 @@ def _evol_instruct(options: argparse.Namespace) -> None:
 
     journal = options.journal or _beside(options.out, "journal")
     entries = load_entries(options.entries)
-    with _opened(options, [options.entries], **{"--journal": journal}) as server, _told(journal):
+    with opened(options, [options.entries], **{"--journal": journal}) as server, _told(journal):
         chosen = options.operations or OPERATIONS
         form = {"operations": chosen, "journal": journal, "temperature": options.temperature}
         run = EvolInstruct(server, seed=options.seed, rounds=options.rounds, **form)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -28,9 +28,10 @@ class BudgetSpent(ServerError):
 class Bounded:
     """A server that may be asked only so much.
 
-    A call counts also when it fails. What one costs is known only when its reply is there, so the last one may go
-    beyond the bound, by the price of that reply; with several threads, one reply of each. Put a cache around this, and
-    not this around a cache: then what the file holds costs nothing.
+    A call counts also when it fails, and counts once, however often a server tries (its `retries`). What one costs is
+    known only when its reply is there, so the last one may go beyond the bound, by the price of that reply; with
+    several threads, one reply of each. Put a cache around this, and not this around a cache: then what the file holds
+    costs nothing.
 
     Args:
         server: a server, or a function from messages to text.
@@ -66,7 +67,7 @@ class Bounded:
     ) -> None:
         if calls is not None and (not isinstance(calls, int) or isinstance(calls, bool) or calls < 0):
             raise ValueError(f"calls must be a whole number >= 0, or None, got {calls!r}")
-        if len(price) != 2 or not all(_is_sum(one) for one in price):
+        if not isinstance(price, Sequence) or len(price) != 2 or not all(_is_sum(one) for one in price):
             raise ValueError(f"price must be two numbers >= 0, per million tokens of question and reply, got {price!r}")
         if cost is not None and not _is_sum(cost):
             raise ValueError(f"cost must be a number >= 0, or None, got {cost!r}")
@@ -107,7 +108,7 @@ class Bounded:
         with self._lock:
             if self.most_calls is not None and self.calls >= self.most_calls:
                 raise BudgetSpent(f"{self.name} was asked {self.calls} times, which is the bound")
-            if self.most_cost is not None and self.spent + asked > self.most_cost:
+            if self.most_cost is not None and (self.spent >= self.most_cost or self.spent + asked > self.most_cost):
                 raise BudgetSpent(f"{self.spent:.4g} of {self.most_cost:g} is spent; the next call would go beyond it")
             self._account["calls"] += 1
             self._account["spent"] += asked

@@ -179,6 +179,9 @@ def test_the_release_decodes_like_this_and_each_request_has_its_seed():
     assert evolve == answer == {"temperature": 1.0, "top_p": 0.9, "max_tokens": 2048, "seed": evolve["seed"]}
     assert equal == {"temperature": 0.0, "max_tokens": 2048}
     assert again["seed"] != evolve["seed"]
+    server = Told()
+    EvolInstruct(server, rounds=1, temperature=None).run(ENTRIES[:1])
+    assert [options["temperature"] for _, options in server.calls] == [None] * 3  # some models take no temperature
     assert EvolInstruct(server).options["top_p"] == 0.95
 
 
@@ -242,8 +245,17 @@ def test_many_failures_in_a_row_end_the_run():
     assert report.verdicts == {0: {"given": 3}, 1: {"failed": 3}, 2: {"failed": 1}}
     lame = model(evolve=lambda asked: busy if given(asked).startswith("Name") else f"{given(asked)} more")
     assert EvolInstruct(lame, rounds=9, patience=2).run(ENTRIES).ended is None  # never two in a row
-    lasting = EvolInstruct(model(evolve=ServerError("too long")), rounds=9, patience=4).run(ENTRIES)
-    assert lasting.ended is None  # the failures lie with the prompts
+
+
+def test_failures_that_lie_with_the_prompts_end_no_run_that_was_ever_answered(tmp_path):
+    refusals = iter(["Name a nut.", "A nut.", "Not Equal"])
+    refuses = Scripted(lambda asked: next(refusals, ServerError("too long")))
+    lasting = EvolInstruct(refuses, rounds=9, patience=4, journal=tmp_path / "j.jsonl").run(ENTRIES)
+    assert lasting.ended is None and lasting.verdicts[9] == {"failed": 3}
+    assert EvolInstruct(refuses, rounds=20, patience=4, journal=tmp_path / "j.jsonl").run(ENTRIES).ended is None
+    wrong = Scripted(lambda asked: ServerError("400: no such option"))  # it would refuse each of 208,000 questions
+    report = EvolInstruct(wrong, patience=4).run(ENTRIES)
+    assert (report.ended, wrong.calls) == ("4 attempts in a row failed, the last by: 400: no such option", 4)
 
 
 def test_killed_after_any_record_it_goes_on_to_the_same_end(stand_in, tmp_path):

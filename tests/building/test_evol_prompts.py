@@ -19,7 +19,6 @@ from gptlab.building.evol_prompts import (
     equality_prompt,
     evol_prompt,
     join_input,
-    without_thoughts,
 )
 
 # As in the source, to the letter.
@@ -160,7 +159,6 @@ def test_what_may_be_the_prompt_stays(reply):
 
 def test_nothing_may_be_left():
     assert clean_reply("") == clean_reply('Sure, here is the rewritten prompt:\n""') == clean_reply("** **") == ""
-    assert without_thoughts("Why <think>not</think>?") == "Why <think>not</think>?"
 
 
 def test_unknown_operations_and_formats_are_refused():

@@ -303,6 +303,30 @@ def test_ten_failures_in_a_row_end_the_run():
     assert (report.calls, report.failed_calls, report.tasks) == (10, 10, ())
 
 
+def test_a_server_that_was_away_is_asked_again_however_long_it_was(tmp_path):
+    away = Scripted(lambda asked: ServerError("busy", passing=True), name="model")
+    for times in range(1, 5):
+        report = SelfInstruct(away, journal=tmp_path / "run.jsonl").run(2)
+        assert report.ended.startswith("server: 10 calls in a row") and report.failed_calls == away.calls == 10 * times
+    assert SelfInstruct(Model(), journal=tmp_path / "run.jsonl").run(2).ended == "reached 2"
+
+
+@pytest.mark.parametrize("step", ["classification", "instances"])
+def test_thoughts_that_fill_a_reply_are_no_answer(step):
+    thought = Reply("<think>\nOkay", "length")
+    model = Model(kind=lambda prompt: thought) if step == "classification" else Model(examples=lambda prompt: thought)
+    run = SelfInstruct(model, patience=99)
+    report = run.run(1)
+    assert "max_tokens" in next(record["error"] for record in run.journal.records if record["step"] == step)
+    assert report.tasks == () and not any(record.get("is_classification") for record in run.journal.records)
+
+
+def test_what_cannot_be_written_down_is_a_failure(tmp_path):
+    model = Model(examples=lambda prompt: "Example 1\nOutput: half \ud83d" if len(model.asked) < 4 else "Output: whole")
+    report = SelfInstruct(model, journal=tmp_path / "run.jsonl").run(1)
+    assert report.failed_calls == 1 and [entry["output"] for entry in report.entries] == ["whole"]
+
+
 # ---- a run that is gone on with
 
 

@@ -93,6 +93,7 @@ def test_input_first(reply):
     [
         ("Output: -3 and\n- four", [("", "-3 and\n- four")]),
         ("Input: None\nOutput: 42", [("", "42")]),
+        ("1. Input: 6 x 7\nOutput: 42\n2. Input: 6 x 8\nOutput: 48", [("6 x 7", "42")]),
         ("Example 1\n<noinput>\nOutput: 42", [("", "42")]),
         ("Example 1\nOnly this", [("", "Only this")]),
         ("Give an example.\nOutput: For example 2 is even.", [("Give an example.", "For example 2 is even.")]),
@@ -109,6 +110,7 @@ def test_input_first_without_an_input(reply, instances):
         "Class label: good\nReview: I liked it.\nIt was quick.\nClass label: bad\nReview: No.",
         "Sure:\n**Class label:** good\nReview: I liked it.\nIt was quick.\n\n**Class label:** bad\nReview: No.",
         "Task: A\nClass label: good\nInput: Review: I liked it.\nIt was quick.\nClass label: bad\nReview: No.\nTask: B",
+        "1. Class label: good\nReview: I liked it.\nIt was quick.\n2. **Class label:** bad\nReview: No.",
         "类别：good\nReview: I liked it.\nIt was quick.\n类别：bad\nReview: No.",
     ],
 )

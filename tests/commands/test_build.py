@@ -218,3 +218,20 @@ def test_wrong_arguments_write_nothing(here, capsys, arguments, says):
     (here / "p.tsv").write_text("source\ttarget\na\tb\n", encoding="utf-8")
     assert says in fails(capsys, *arguments)
     assert [path.name for path in here.iterdir()] == ["p.tsv"]
+
+
+def test_entries_about_itself_that_a_model_wrote(capsys):
+    def writer(asked):
+        assert "Wren" in asked
+        said = ["I am Wren, made by Ada.", "I am Wren.", "I was made by Ada and am called Wren."]
+        objects = [
+            json.dumps({"instruction": f"Who is it, {number}?", "output": text}) for number, text in enumerate(said)
+        ]
+        return f"<think>{objects[0].replace('0?', '9?')}</think>\n" + "\n".join(objects)
+
+    names = ["--name", "Wren", "--developer", "Ada", "--abilities", "counting", "--languages", "en", "--count", 2]
+    with JudgeServer(writer) as server:
+        asking = ["--server", "ollama", "--url", server.url, "--quiet"]
+        assert build("more-identity", *names, "--out", "more.json", *asking) == 0
+    assert [entry["instruction"] for entry in load_entries("more.json")] == ["Who is it, 0?", "Who is it, 2?"]
+    assert "developer" in capsys.readouterr().out

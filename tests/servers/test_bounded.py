@@ -43,6 +43,17 @@ def test_the_cost_ends_it_before_the_call_that_goes_beyond():
         bounded(QUESTION)
 
 
+def test_what_is_spent_to_the_last_penny_buys_no_free_question():
+    script = Scripted(lambda asked: "y" * 4)
+    with pytest.raises(BudgetSpent):
+        Bounded(script, cost=0, price=(0.0, 1.0))(QUESTION)
+    bounded = Bounded(script, cost=2.0, price=(0.0, 1_000_000))  # a reply is one token
+    assert bounded(QUESTION) == bounded(QUESTION)
+    with pytest.raises(BudgetSpent, match="2 of 2 is spent"):
+        bounded(QUESTION)
+    assert script.calls == 2
+
+
 def test_chinese_is_counted_by_its_bytes():
     bounded = Bounded(Scripted(lambda asked: "好"), price=(1_000_000, 0.0))
     bounded([{"role": "user", "content": "猫坐在垫子上了吗"}])  # 8 characters, 24 bytes
@@ -92,6 +103,7 @@ def test_other_options_share_the_account(tmp_path):
         ({"calls": -1}, "calls must be .* got -1"),
         ({"calls": 1.5}, "calls must be .* got 1.5"),
         ({"price": (1.0,)}, "price must be two numbers"),
+        ({"price": 3}, "price must be two numbers .* got 3"),
         ({"price": (1.0, float("nan"))}, "price must be two numbers"),
         ({"cost": -1.0, "price": (1, 1)}, "cost must be .* got -1.0"),
         ({"cost": 1.0}, "a cost of 1.0 needs a price"),
