@@ -407,10 +407,11 @@ figure
 
 # %% [markdown]
 # The base had read English only, and nobody had ever asked it anything. Wrong answers are mostly a word or two off: a
-# number, a person, or half a Chinese character (�), which takes three tokens here. Exact match counts such a sentence
-# as nothing, BLEU and chrF nearly as much as a right one; neither is the truth. **The hatched bars are the ones to
-# report**: they are about sentences *and* wordings that the training did not have, and so will people ask. (With three
-# epochs on 3,000 pairs, exact match was above 95 % for seen templates, in both directions.)
+# person, a thing, the time, or a broken Chinese character (�: each takes three tokens here, and one was wrong). Exact
+# match counts such a sentence as nothing, BLEU and chrF nearly as much as a right one; neither is the truth. **The
+# hatched bars are the ones to report**: they are about sentences *and* wordings that the training did not have, and so
+# will people ask. (With three epochs on 3,000 pairs, exact match was above 95 % for seen templates, in both
+# directions.)
 #
 # **Does it know who it is?** Here we compare three models: the base, one tuned without negatives, and one with them.
 # Both see questions about the town as well, as any real set would have others. We ask in English only, for the base has
@@ -500,7 +501,7 @@ print(f"{'':<9}{others[0]['instruction']} {others[0]['output']}")
 # | 4 instances | let the model write inputs and outputs for the task |
 # | 5 cleaning | out with what is no example |
 #
-# What is left joins the pool, and the next round may show it.
+# What passes step 2 joins the pool, and the next round may show it. What is left after step 5 becomes the entries.
 #
 # **Who is the model here?** `stand_in.py`, beside this lesson. *It is not a language model.* It is a table of task
 # kinds with blanks, and a few rules by which it reads the same three questions as a real model and answers in the same
@@ -510,7 +511,12 @@ print(f"{'':<9}{others[0]['instruction']} {others[0]['output']}")
 #
 # ### Step 0: the pool
 #
-# The library's seed tasks were written for it, a third of them in Chinese. Self-Instruct's own 175 have the same form:
+# A **task** $t$ has an instruction $I_t$ and some **instances**, its examples: $n_t \ge 1$ pairs of an input $X_{ti}$
+# and an output $Y_{ti}$. A model $M$ that is tuned on them shall come to $M(I_t, X_{ti}) = Y_{ti}$. So each instance,
+# together with its task's instruction, is one entry. The task's `is_classification` is for step 3.
+#
+# The library's seed tasks were written for it, a third of them in Chinese, with one instance each. Self-Instruct's own
+# 175 have the same form:
 
 # %%
 from gptlab.building.seed_tasks import load_seed_tasks
@@ -552,8 +558,9 @@ first_reply = model([{"role": "user", "content": prompt}])
 print(prompt + first_reply)  # as the model sees it, and goes on
 
 # %% [markdown]
-# (The slides of source 004 print "Task 9: {instruction for existing task 8}" twice. It is one line, with nothing behind
-# the number. The published stop ends the reply before number 16, so a prompt brings 7 tasks at most.)
+# (The slides of source 004 number with "Task 1:", the published code and we with "1.". The slides also print "Task 9:
+# {instruction for existing task 8}" twice. It is one line, with nothing behind the number. A **stop** is a text at
+# which the server ends the reply; the published one is number 16, so a prompt brings 7 tasks at most.)
 #
 # Cut at the numbers, and there they are. The second reply is to another draw:
 
@@ -584,7 +591,7 @@ print(*parse_instructions(other_reply), sep="\n")
 # ### Step 2: filters
 #
 # First, rules that look at one instruction alone: too short, too long, blocked words (a text model sees no image and
-# opens no file), "write a program", and beginnings that are none. A draft, and the library's:
+# opens no file), "write a program", and wrong beginnings: punctuation, or a foreign letter. A draft, and the library's:
 
 
 # %%
@@ -616,13 +623,14 @@ for text in (*stand_in.UNFIT, "写一首关于春天的诗。", "Draw a conclusi
 # task. Rules by words are cheap and blunt.
 #
 # Then the filter that matters most: **is it new?** Models love to say the same again. Two texts are compared by their
-# longest common subsequence $L$, the longest list of words that both have in the same order, gaps allowed. With $n$ and
-# $m$ words
+# longest common subsequence, the longest list of words that both have in the same order, gaps allowed. $L$ is its
+# length. If the texts have $n$ and $m$ words, precision $P$, recall $R$ and ROUGE-L are
 #
 # $$P = \frac{L}{n}, \qquad R = \frac{L}{m}, \qquad \text{ROUGE-L} = \frac{2 P R}{P + R}$$
 #
-# An instruction goes out if this is **above 0.7** against any in the pool. $L$ is found with a table: in row $i$ and
-# column $j$ stands the length for the first $i$ words of the one and the first $j$ of the other.
+# (Source 004's formula, with $\beta = 1$.) An instruction goes out if this is **above 0.7** against any in the pool.
+# $L$ is found with a table: in row $i$ and column $j$ stands the length for the first $i$ words of the one and the
+# first $j$ of the other.
 
 
 # %%
@@ -680,7 +688,8 @@ print(f"\n{len(kept)} tasks join the pool, which now has {len(pool)}")
 # %% [markdown]
 # ### Step 3: is it classification?
 #
-# Asked plainly, after 31 tasks with the answer: 12 yes, 19 no. The end of the prompt, and the reply:
+# Asked plainly, after 31 tasks with the answer: 12 yes, 19 no. Here is the end of the prompt for one new task, and
+# below it how many of all 11 replies were yes and no:
 
 # %%
 kinds = {}
@@ -716,8 +725,10 @@ for text in (example, next(text for text in kept if text.startswith("Give the op
 #
 # ### Step 5: cleaning
 #
-# An example without an output is none, nor is one that repeats its input, or ends in a colon. And if one input comes
-# with **two different outputs**, one of them is wrong, and nobody knows which, so all examples of that task go:
+# (Source 004's three filters are here ROUGE-L and the blocked words, both in step 2, and for 无效生成 the other rules of
+# step 2 and these.) An example without an output is none, nor is one that repeats its input, ends in a colon, or was
+# there before. And if then one input is left with **two different outputs**, one of them is wrong, and nobody knows
+# which, so all examples of that task go:
 
 # %%
 for found in (
@@ -733,9 +744,9 @@ for found in (
 # ### The whole run
 #
 # `SelfInstruct` does these steps until there are enough tasks. A run with a real model takes hours, and something will
-# end it: the power, the network, or you. So everything is written to a **journal**, a line for each question with the
-# reply and what became of it; and a run that begins with a journal goes on where that ends. We kill one after 40
-# questions:
+# end it: the power, the network, or you. So everything is written to a **journal**: one line with the settings, then a
+# line for each question with the reply and what became of it. A run that begins with a journal goes on where that ends.
+# We kill one after 40 questions:
 
 # %%
 from gptlab.building import SelfInstruct
@@ -770,7 +781,9 @@ print(report)
 
 # %% [markdown]
 # That works because every draw at random depends on the seed and the **number of the round**, and not on what was drawn
-# before in the same program. The last lines are the rejection report. As a picture:
+# before in the same program. The last lines are the rejection report: instructions go out in step 2, instances in
+# step 5, and a task goes out when no instance of it is left. ("After the 15th": the stand-in knows no stop and
+# sometimes writes on. "Cut by length": the last task of a reply that broke off.) As a picture:
 
 # %%
 rows = [
@@ -788,7 +801,8 @@ figure
 # Self-Instruct is not the number of calls, but what the model still has to say.** (The stand-in has little.) A large
 # share of "too similar" asks for other seeds rather than for more calls.
 #
-# Each entry knows where it is from. `parents` are the eight tasks that its prompt had shown:
+# Each entry knows where it is from. `parents` are the eight tasks that its prompt had shown, now 6 by people (`seed`)
+# and 2 by the model (`machine`):
 
 # %%
 entry = report.entries[-1]
@@ -813,8 +827,11 @@ print(SelfInstruct(lambda messages: "banana banana banana").run(TASKS).ended)
 # ## 10.8 Evol-Instruct: from easy to hard
 #
 # What a model makes up is mostly easy. **Evol-Instruct** (Xu et al. 2023, WizardLM) takes instructions that are there
-# and lets a model make them harder, round after round. There are six operations, five into the depth and one into the
-# breadth. One frame is around all of the first five; only one sentence differs:
+# and lets a model make them harder, round after round. There are six operations. Five go into the **depth** (深度演化)
+# and make an instruction harder: 添加约束, 深化, 具体化, 增加推理步骤, 使输入复杂化, printed below in this order. One
+# frame is around all five; only one sentence differs. The sixth goes into the **breadth** (广度演化). It has a frame of
+# its own, of which we print one line: it asks for a new instruction of the same domain, but rarer, about as long and as
+# hard, so that the data speak of more things.
 
 # %%
 from gptlab.building.evol_prompts import METHODS, OPERATIONS, clean_reply, equality_prompt, evol_prompt
@@ -827,9 +844,16 @@ print(f"breadth: {evol_prompt('...', 'breadth').splitlines()[1]}")
 
 # %% [markdown]
 # (`complicate` adds a table, code or other data. The published code does not hold it, so its sentence is this
-# project's.) Now one round by hand. The model is another stand-in, with the same reservation: *it understands nothing.*
-# It adds a sentence from a list. In each round, and for each instruction, it is asked three times: rewrite it, answer
-# the new one, and compare the two.
+# project's.) Now one round by hand. The model is another stand-in, and again *it understands nothing.* It adds a
+# sentence from a list. Let $I_k^{(t)}$ be instruction number $k$ after $t$ rounds. In each round, and for each
+# instruction, the model is asked three times:
+#
+# 1. rewrite it, by an operation drawn at random: $I_k^{(t)}$ becomes $I_k^{(t+1)}$,
+# 2. answer the new one: that is the response $R_k^{(t+1)}$,
+# 3. compare the two: have they the same constraints, and the same depth and breadth? Then they are "Equal".
+#
+# (Instruction and input are evolved as one text, joined by `\r\n` as in the published code. No breadth was drawn here;
+# the tree below has two.)
 
 # %%
 evolver = stand_in_evol.StandIn().with_options(seed=13)
@@ -848,12 +872,13 @@ for number, entry in enumerate(given):
     print(f"{operation}\n    {old!r}\n    {new!r}\n    answer: {attempts[-1][2]!r}\n    equal? {attempts[-1][3]!r}")
 
 # %% [markdown]
-# Not every attempt succeeds, so there is an **eliminator** with four rules (WizardLM, section 3.2):
+# Not every attempt succeeds, so there is an **eliminator** with four rules (WizardLM, section 3.2). In brackets is the
+# name of each in the reports below:
 #
-# 1. a model finds the new instruction equal to the old one,
-# 2. the answer holds "sorry" and has fewer than 80 words,
-# 3. the answer has nothing but punctuation and stop words,
-# 4. the new instruction has words of the prompt in it, such as "given prompt".
+# 1. a model finds the new instruction equal to the old one (`equal`),
+# 2. the answer holds "sorry" and has fewer than 80 words (`sorry`),
+# 3. the answer has nothing but punctuation and stop words, such as "the" and "of" (`no words`),
+# 4. the new instruction has words of the prompt in it, such as "given prompt" (`markers`).
 
 
 # %%
@@ -890,9 +915,9 @@ for _, new, answer, judgement in tried:
 #
 # $$D = D^{(0)} \cup D^{(1)} \cup \dots \cup D^{(M)}$$
 #
-# where a generation is the instructions with their responses, $D^{(t)} = \{(I_k^{(t)}, R_k^{(t)})\}$. (The slide calls
-# $R$ a pair of input and output; it is the response alone.) With $M = 4$, WizardLM made 250,000 entries of Alpaca's
-# 52,000; at most it would have been five times as many.
+# where $M$ is now the number of rounds, and a generation is the instructions with their responses,
+# $D^{(t)} = \{(I_k^{(t)}, R_k^{(t)})\}$. (The slide calls $R$ a pair of input and output; it is the response alone.)
+# With $M = 4$, WizardLM made 250,000 entries of Alpaca's 52,000; at most it would have been five times as many.
 
 # %%
 from gptlab.building import EvolInstruct, lineage_text
