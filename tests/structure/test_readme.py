@@ -113,7 +113,14 @@ def test_the_chinese_readme_has_the_same_code_and_output():
         assert sorted(set(re.findall(found, CHINESE))) == sorted(set(re.findall(found, README)))
 
 
-PAGES = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/sources.md", "benchmarks/README.md")
+PAGES = (
+    "README.md",
+    "README.zh-CN.md",
+    "CONTRIBUTING.md",
+    "docs/sources.md",
+    "docs/capstone.md",
+    "benchmarks/README.md",
+)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 LINKS = [
     (page, target)
