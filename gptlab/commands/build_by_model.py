@@ -11,7 +11,7 @@ from typing import Any
 
 from gptlab.commands.arguments import at_least, names, path
 from gptlab.commands.asking import MODEL_OF_THE_SOURCE, add_bounds, add_server, open_server
-from gptlab.commands.written import check_written, write_entries
+from gptlab.commands.written import check_written, kept_in, write_entries
 
 Command = Callable[..., argparse.ArgumentParser]
 
@@ -104,7 +104,7 @@ def _self_instruct(options: argparse.Namespace) -> None:
 
     journal = options.journal or _beside(options.out, "journal")
     seeds = load_seed_tasks(options.seeds)
-    with opened(options, [options.seeds], **{"--journal": journal}) as server, _told(journal):
+    with opened(options, [options.seeds], **{"--journal": journal}) as server, kept_in(journal, "step"):
         form = {"decoding": _decoding(options), "journal": journal, "workers": options.workers}
         run = SelfInstruct(server, seeds, seed=options.seed, **form)
         report = run.run(options.count, progress=not options.quiet)
@@ -128,7 +128,7 @@ def _evol_instruct(options: argparse.Namespace) -> None:
 
     journal = options.journal or _beside(options.out, "journal")
     entries = load_entries(options.entries)
-    with opened(options, [options.entries], **{"--journal": journal}) as server, _told(journal):
+    with opened(options, [options.entries], **{"--journal": journal}) as server, kept_in(journal, "step"):
         chosen = options.operations or OPERATIONS
         form = {"operations": chosen, "journal": journal, "temperature": options.temperature}
         run = EvolInstruct(server, seed=options.seed, rounds=options.rounds, **form)
@@ -137,17 +137,3 @@ def _evol_instruct(options: argparse.Namespace) -> None:
         print(lineage_text(report.lineage))
     print(report)
     write_entries(options.out, report.latest if options.latest else report.entries)
-
-
-class _told:
-    """Say about a run that Ctrl-C ends that nothing is lost."""
-
-    def __init__(self, journal: Path) -> None:
-        self.journal = journal
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            error.add_note(f"{self.journal} keeps every step, so the same command goes on")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptlab.commands.arguments import MODEL, at_least, open_model, path, text
 from gptlab.commands.asking import MODEL_OF_THE_SOURCE, add_server, open_server
-from gptlab.commands.written import check_written
+from gptlab.commands.written import check_written, kept_in
 
 if TYPE_CHECKING:
     from gptlab.servers import Server
@@ -52,12 +52,8 @@ def run_judge(options: argparse.Namespace) -> None:
     if options.perplexity_of is not None:
         metrics[0]["perplexity"] = _perplexity(sides[0], options)
     if server is not None:
-        with closing(server):
-            try:
-                judged = {"judge": {"name": server.name, **server.identity}, **_judge(sides, numbers, server, options)}
-            except KeyboardInterrupt as stopped:
-                stopped.add_note(f"{cache} keeps every reply, so the same command goes on")
-                raise
+        with closing(server), kept_in(cache, "reply"):
+            judged = {"judge": {"name": server.name, **server.identity}, **_judge(sides, numbers, server, options)}
     report = judging_report(
         sides[0].entries,
         metrics=metrics[0],

@@ -13,7 +13,7 @@ from typing import Any
 
 from gptlab.commands.arguments import at_least, path, text
 from gptlab.commands.asking import MODEL_OF_THE_SOURCE, add_server, open_server
-from gptlab.commands.written import check_written, write_entries
+from gptlab.commands.written import check_written, kept_in, write_entries
 
 METHODS = ("random", "longest", "novel", "quality", "kmeans", "facility-location")
 _READ = 300_000  # characters; more do not change which words are frequent
@@ -192,12 +192,8 @@ def _rated(entries: Sequence[Any], options: argparse.Namespace, cache: Path | No
                     f"entry {number}: {RATING!r} must be a number, or null where there is none, got {score!r}"
                 )
         return [entry[RATING] for entry in entries]
-    with closing(open_server(options, cache)) as judge:
-        try:
-            report = rate_quality(entries, judge, workers=options.workers, progress=not options.quiet)
-        except KeyboardInterrupt as stopped:
-            stopped.add_note(f"{cache} keeps every reply, so the same command goes on")
-            raise
+    with closing(open_server(options, cache)) as judge, kept_in(cache, "reply"):
+        report = rate_quality(entries, judge, workers=options.workers, progress=not options.quiet)
     print(report)
     return report.scores
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def check_written(written: Mapping[str, Path | None], read: Sequence[Path] = ())
         check_writable(file.parent)
     if len({file.resolve() for file in wanted.values()}) < len(wanted):
         raise ValueError(f"{' and '.join(wanted)} must be different files")
+
+
+@contextmanager
+def kept_in(file: Path | None, what: str) -> Iterator[None]:
+    """Say about work that Ctrl-C ends where it can go on; None keeps nothing."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if file is not None:
+            stopped.add_note(f"{file} keeps every {what}, so the same command goes on")
+        raise
 
 
 def write_entries(file: Path, entries: Sequence[Mapping[str, Any]]) -> None:

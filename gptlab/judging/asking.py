@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tqdm import tqdm
@@ -83,6 +84,30 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers and the results, as JSON can hold them."""
         return {"summary": self.summary(), "results": [result.to_dict() for result in self.results]}
+
+
+@dataclass(frozen=True)
+class ScoredReport(Report):
+    """A report whose results have a score each, None where there is none."""
+
+    @property
+    def scores(self) -> list[Any]:
+        """One for each entry, in order; None where there is none."""
+        return [result.score for result in self.results]
+
+    @property
+    def n_scored(self) -> int:
+        """How many have a score."""
+        return self._count("scored")
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the entries that have a score; None if there are none."""
+        return fmean(self._found) if self._found else None
+
+    @property
+    def _found(self) -> list[Any]:
+        return [score for score in self.scores if score is not None]
 
 
 def ask_all(

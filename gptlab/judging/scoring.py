@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
-from gptlab.judging.asking import Answer, Judge, Report, ask_all, prepared
+from gptlab.judging.asking import Answer, Judge, ScoredReport, ask_all, prepared
 from gptlab.judging.parsing import parse_score
 from gptlab.judging.prompts import Messages, check_responses, score_prompt, sharper_score_prompt
 from gptlab.judging.statistics import Interval, bootstrap_interval
@@ -48,7 +47,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class ScoreReport(Report):
+class ScoreReport(ScoredReport):
     """The scores of one set of responses.
 
     Attributes:
@@ -57,21 +56,6 @@ class ScoreReport(Report):
     """
 
     results: tuple[Score, ...]
-
-    @property
-    def scores(self) -> list[int | None]:
-        """One for each entry, in order; None where there is none."""
-        return [result.score for result in self.results]
-
-    @property
-    def n_scored(self) -> int:
-        """How many have a score."""
-        return self._count("scored")
-
-    @property
-    def mean(self) -> float | None:
-        """The mean over the entries that have a score; None if there are none."""
-        return fmean(self._found) if self._found else None
 
     @property
     def mean_with_zeros(self) -> float | None:
@@ -91,10 +75,6 @@ class ScoreReport(Report):
         for score in self._found:
             counts[BINS[min(score // 10, len(BINS) - 1)]] += 1
         return counts
-
-    @property
-    def _found(self) -> list[int]:
-        return [result.score for result in self.results if result.score is not None]
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers alone, as JSON can hold them."""

@@ -21,10 +21,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
-from gptlab.judging.asking import Answer, Judge, Report, ask_all, prepared
+from gptlab.judging.asking import Answer, Judge, ScoredReport, ask_all, prepared
 from gptlab.judging.parsing import plain_answer
 from gptlab.judging.prompts import Messages, in_blocks
 from gptlab.selection.entries import Entry, check_entries
@@ -79,7 +78,7 @@ class Rating:
 
 
 @dataclass(frozen=True)
-class QualityReport(Report):
+class QualityReport(ScoredReport):
     """The ratings of a data set.
 
     Attributes:
@@ -90,28 +89,11 @@ class QualityReport(Report):
     results: tuple[Rating, ...]
 
     @property
-    def scores(self) -> list[float | None]:
-        """One for each entry, in order; None where there is none."""
-        return [result.score for result in self.results]
-
-    @property
-    def n_scored(self) -> int:
-        """How many have a rating."""
-        return self._count("scored")
-
-    @property
-    def mean(self) -> float | None:
-        """The mean of the ratings; None if there are none."""
-        found = [score for score in self.scores if score is not None]
-        return fmean(found) if found else None
-
-    @property
     def histogram(self) -> dict[str, int]:
         """How many ratings lie in each bin, its lower edge included; the last one is what is kept."""
         counts = dict.fromkeys(BINS, 0)
-        for score in self.scores:
-            if score is not None:
-                counts[BINS[sum(score >= edge for edge in _EDGES)]] += 1
+        for score in self._found:
+            counts[BINS[sum(score >= edge for edge in _EDGES)]] += 1
         return counts
 
     def keep(self, threshold: float = THRESHOLD) -> list[int]:

@@ -6,7 +6,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from gptlab.show import to_png
 from gptlab.show.lineage import FONT_SIZE, GREY, OPERATION_COLORS, WIDTH, new_part, plot_lineage, wrapped
-from gptlab.show.tokens import families
 
 
 def record(name, parent=None, verdict="kept", instruction="Name it.", op="deepen"):
@@ -83,6 +82,7 @@ def test_lines_go_from_the_parent_to_the_child():
         "Name three fruits that keep. " * 9,
         "<table><tr><td>MMMMMMMMMMMMMMMMWWWWWWWWWWWWWWWWW</td>" * 3,
         "$x$ and {y} and \\alpha in $\\frac{1}{2}$ " * 3,
+        "为什么天空是蓝色的？请分三步推理，并说明每一步的理由。" * 4,  # without a font for it, boxes as wide
         "\ue000\U0001f34e fruit \x07",  # no font has the first two
         "",
     ],
@@ -99,11 +99,6 @@ def test_no_text_leaves_its_box(text):
                 frame.x0 <= extent.x0 and extent.x1 <= frame.x1 and frame.y0 <= extent.y0 and extent.y1 <= frame.y1
                 for frame in frames
             ), shown.get_text()
-
-
-@pytest.mark.skipif(len(families()) < 2, reason="no font with Chinese characters is installed")
-def test_chinese_stays_in_its_box():
-    test_no_text_leaves_its_box("为什么天空是蓝色的？请分三步推理，并说明每一步的理由。" * 4)
 
 
 def test_chinese_is_wrapped_between_characters_but_not_before_a_full_stop():
